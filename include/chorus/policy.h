@@ -1,0 +1,29 @@
+// What a player's device accepts, whoever asks. The client checks it before anything is trained or
+// sent.
+#pragma once
+
+#include <cstdint>
+
+#include "chorus/status.h"
+#include "chorus/task.h"
+
+namespace chorus {
+
+struct Policy {
+  bool allow_plain = false;    // true: the coordinator may read this client's updates
+  uint32_t cohort_min = 3;     // refuse a task whose sums may be over fewer clients
+  uint32_t honest_min = 2;     // refuse unless at least so many honest clients hide in every sum
+  uint32_t gamma_ppm_min = 0;  // refuse a weaker assumption on corrupt members than this
+  uint32_t delta_ppm_min = 0;  // likewise for dropouts
+  float update_l2_norm_max = 1e6F;  // refuse a task that lets one update weigh more
+  // How often an update may be uploaded against one and the same model. Each repeat (after an
+  // aborted round) shows a lying coordinator one more sum that differs by a client or two from the
+  // last; 1 is strictest, and lets one abort stall a small population. 0: unlimited, for a silo or
+  // a fault test. [specification 3.7]
+  uint32_t uploads_per_model_max = 3;
+};
+
+// Ok, or kPermissionDenied with the reason in words for the player. Pure.
+Status Permit(const Policy& policy, const TaskSpec& task);
+
+}  // namespace chorus

@@ -1,0 +1,84 @@
+// A task: all that a client agrees to, as one signed value.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "chorus/bytes.h"
+#include "chorus/model.h"
+
+namespace chorus {
+
+enum class Protocol : uint8_t {
+  kPlain = 0,   // TLS only: the coordinator reads every update. For a trusted silo, and for tests.
+  kSecAgg = 1,  // the coordinator reads only the sum over a cohort [specification 3]
+};
+
+// How a client trains on its own examples: mini-batch SGD.
+struct TrainingSpec {
+  uint32_t epochs = 1;
+  uint32_t batch_size = 32;
+  float learning_rate = 0.1F;
+  uint32_t held_back_percent =
+      10;  // of the local examples, for federated evaluation; never trained on
+};
+
+// The bound on one client's influence.
+struct ClipSpec {
+  float update_l2_norm_max = 1.0F;
+};
+
+// One fixed-point encoding for every protocol [specification D1, 3.10].
+struct EncodingSpec {
+  uint32_t bound = 1U << 20U;         // B: the integers of one contribution lie in [-B, B]
+  uint32_t examples_max = 1U << 12U;  // W <= B: an update counts for at most so many examples
+};
+
+struct CohortSpec {
+  uint32_t minimum = 3;                 // n_min: no sum over fewer
+  uint32_t target = 20;                 // how many contributions a round wants
+  uint32_t maximum = 128;               // n_max: the no-wrap rule is checked against it
+  uint32_t over_selection_percent = 0;  // how many more than `target` are invited, against dropouts
+};
+
+struct SecAggSpec {
+  uint32_t gamma_ppm = 50'000;   // assumed fraction of corrupt roster members, in millionths
+  uint32_t delta_ppm = 100'000;  // fraction of dropouts that must not end the round
+  uint32_t honest_min = 2;       // a_min: the coordinator learns no sum over fewer honest clients
+};
+
+// How long a step may take before those who did not answer count as dropped out.
+struct DeadlineSpec {
+  std::chrono::milliseconds check_in{
+      5'000};  // how long a round waits for `target` once `minimum` are there
+  std::chrono::milliseconds train{120'000};  // download, train, encode
+  std::chrono::milliseconds choose{10'000};
+  std::chrono::milliseconds share{15'000};
+  std::chrono::milliseconds upload{60'000};
+  std::chrono::milliseconds consistency{8'000};
+  std::chrono::milliseconds unmask{8'000};
+  std::chrono::milliseconds hedge{
+      2'000};  // a step with 95 % answered closes after this much more; 0: never early
+};
+
+struct TaskSpec {
+  std::string
+      name;  // unique at one coordinator; the task's id is the first 16 bytes of its SHA-256
+  ModelSpec model;
+  TrainingSpec training;
+  ClipSpec clip;
+  EncodingSpec encoding;
+  Protocol protocol = Protocol::kSecAgg;
+  SecAggSpec secagg;
+  CohortSpec cohort;
+  DeadlineSpec deadlines;
+  uint32_t rounds = 10;  // committed rounds after which the task is complete
+  float server_learning_rate =
+      1.0F;  // FedAvg: model += rate * weighted mean of the updates [MMRHA17]
+};
+
+using TaskId = std::array<uint8_t, 16>;
+
+}  // namespace chorus

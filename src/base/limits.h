@@ -1,0 +1,59 @@
+// Every bound on what the outside can make us hold, wait for or loop over, with how they relate.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace chorus::limits {
+
+// Models and vectors.
+inline constexpr uint64_t kDimMax = uint64_t{1} << 28U;  // parameters of a model
+inline constexpr uint32_t kLayersMax = 64;
+inline constexpr uint32_t kUnitsMax = 1U << 20U;  // of a layer, and inputs of a model
+inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one client's local examples
+
+// Cohorts.
+inline constexpr uint32_t kCohortMax = 128;        // complete-graph mode [specification 3.5]
+inline constexpr uint32_t kSessionsMax = 100'000;  // checked-in clients that one coordinator holds
+inline constexpr uint32_t kEvidenceBytesMax = 4'096;  // of one identity
+inline constexpr uint32_t kRoundsMax = 1'000'000;     // of a task
+
+// Messages.
+inline constexpr size_t kChunkBytesMax = size_t{1}
+                                         << 20U;  // of model, question or update in one message
+inline constexpr size_t kMessageBytesMax =
+    kChunkBytesMax + (size_t{64} << 10U);                      // a chunk and its envelope
+inline constexpr size_t kTaskBytesMax = size_t{64} << 10U;     // a task on the wire
+inline constexpr size_t kQuestionBytesMax = size_t{8} << 20U;  // one step's question to one party
+inline constexpr uint64_t kTransferBytesMax =
+    kDimMax * 8 + (uint64_t{1} << 20U);  // a whole model or update
+inline constexpr uint64_t kUploadsInFlightBytesMax = uint64_t{4}
+                                                     << 30U;  // of all uploads being received
+inline constexpr size_t kRequestsQueuedMax =
+    8'192;                                   // requests waiting for the coordinator's thread
+inline constexpr size_t kEventsMax = 4'096;  // events that the host has not polled
+inline constexpr uint32_t kStatusRoundsMax = 1'000;  // rounds in one status reply
+
+// Waits.
+inline constexpr std::chrono::milliseconds kCallDeadline{30'000};  // an ordinary call
+inline constexpr std::chrono::milliseconds kPollParked{20'000};  // a Next call waits at the server
+inline constexpr std::chrono::milliseconds kSessionIdleMax{
+    120'000};  // not heard of so long while idle: forgotten
+inline constexpr std::chrono::milliseconds kBackoffFirst{250};  // reconnecting
+inline constexpr std::chrono::milliseconds kBackoffMax{30'000};
+inline constexpr std::chrono::milliseconds kStepDeadlineMax{24 * 3'600 * 1'000};
+inline constexpr std::chrono::milliseconds kChallengeLife{
+    120'000};  // between Challenge and CheckIn
+
+// The client's ledger [specification 3.7].
+inline constexpr uint32_t kAttemptsPerRoundMax = 4;
+inline constexpr uint32_t kAttemptsPerDayMax = 64;
+inline constexpr uint32_t kLedgerEntriesMax = 1U << 20U;
+
+static_assert(kCohortMax * (sizeof(uint64_t) * 64 + kEvidenceBytesMax) < kQuestionBytesMax,
+              "a roster is one question");
+static_assert(kPollParked < kCallDeadline, "a parked call answers before its caller gives up");
+static_assert(kTaskBytesMax + 4'096 < kChunkBytesMax, "an invitation is one message");
+
+}  // namespace chorus::limits

@@ -1,0 +1,69 @@
+// A client's conversation with its coordinator as a machine without socket, thread or sleep: it
+// says what to do next and is told how that went. Client::Start runs it over gRPC; tests and
+// simulation run it in memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/random.h"
+#include "chorus/client.h"
+#include "client/ledger.h"
+
+namespace chorus::client {
+
+// Make this call and report with Deliver.
+struct CallAction {
+  std::string_view method;
+  Bytes request;
+  std::chrono::milliseconds deadline{};
+};
+// Nothing to do before `until`.
+struct WaitAction {
+  Time until{};
+};
+// Train: call Work(); may take long, honours the cancel.
+struct WorkAction {};
+// The session has ended for good.
+struct StopAction {
+  Status status;
+};
+using Action = std::variant<CallAction, WaitAction, WorkAction, StopAction>;
+
+// Where the draws of an experiment come from: the order of training, the held-back split and
+// rounding. Keys and masks never do. Absent in production: the system's randomness. Reachable only
+// from inside the library (the tool's experiments, simulation), not from chorus/client.h.
+struct ExperimentSeed {
+  std::string
+      text;  // for example "42/client-007": the experiment's seed and this client's name in it
+};
+
+struct SessionOptions {
+  const ClientOptions* options = nullptr;  // must outlive the session, as all pointers here
+  const Examples* examples = nullptr;
+  const IdentityVerifier* verifier = nullptr;
+  const Clock* clock = nullptr;
+  Rng* rng = nullptr;  // keys, masks, jitter
+  LogSink* log = nullptr;
+  Ledger* ledger = nullptr;
+  const Cancel* cancel = nullptr;
+  std::optional<ExperimentSeed> experiment;
+};
+
+class Session {
+ public:
+  static std::unique_ptr<Session> Create(SessionOptions options);
+  virtual ~Session() = default;
+
+  virtual Action Next() = 0;                      // what to do now; the same until it was done
+  virtual void Deliver(Result<Bytes> reply) = 0;  // of the CallAction
+  virtual void Work() = 0;                        // of the WorkAction
+  virtual std::vector<ClientEvent> TakeEvents() = 0;
+};
+
+}  // namespace chorus::client

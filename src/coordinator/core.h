@@ -1,0 +1,56 @@
+// Everything the coordinator does, as a function of requests and time: no thread, socket or file of
+// its own. The gRPC service and the tests' in-memory transport feed it the same bytes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/random.h"
+#include "chorus/bytes.h"
+#include "chorus/coordinator.h"
+#include "chorus/host.h"
+#include "chorus/status.h"
+#include "chorus/store.h"
+
+namespace chorus::coordinator {
+
+struct CoreOptions {
+  BytesView signing_seed;  // must outlive the core
+  TaskSpec task;
+  std::optional<Weights> initial_weights;
+  std::optional<uint64_t> experiment_seed;
+};
+
+// Answers one request; called exactly once, at once or (a parked Next) from a later Handle or Tick.
+// Never called after the core is gone: its destructor answers what is parked with kUnavailable.
+using Reply = std::function<void(Result<Bytes>)>;
+
+// Thread-compatible: one thread owns it.
+class Core {
+ public:
+  // Loads or creates the task in `store` (see Coordinator::Start for errors). References must
+  // outlive the core; `rng` is the system's, or a seeded one in tests (it makes session tokens and
+  // nonces).
+  static Result<std::unique_ptr<Core>> Create(CoreOptions options, Store& store,
+                                              const IdentityVerifier& verifier, const Clock& clock,
+                                              Rng& rng, LogSink& log);
+  virtual ~Core() = default;
+
+  // One request of `method` (wire.h's names) with its protobuf bytes. Any bytes are fine: a bad
+  // request gets an error.
+  virtual void Handle(std::string_view method, BytesView request, Reply reply) = 0;
+  // Does what is due by now: deadlines, the next round, parked calls that waited long enough.
+  virtual void Tick() = 0;
+  // When Tick has something to do next, at the latest.
+  virtual Time NextTick() const = 0;
+
+  virtual std::vector<CoordinatorEvent> TakeEvents() = 0;
+  virtual const Weights& weights() const = 0;
+};
+
+}  // namespace chorus::coordinator

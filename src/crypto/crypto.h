@@ -1,0 +1,128 @@
+// Cryptography on OpenSSL 3.0; OpenSSL ends in this folder. One recommended choice for each task
+// [specification 3.1]. All functions are thread-safe unless said otherwise. Failures of OpenSSL
+// itself that a valid input cannot cause (out of memory, a broken installation) abort the process.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/random.h"
+#include "chorus/bytes.h"
+#include "chorus/status.h"
+
+namespace chorus::crypto {
+
+inline constexpr size_t kKeyBytes = 32;  // AES-256, X25519 and Ed25519 secrets
+inline constexpr size_t kAeadTagBytes = 16;
+inline constexpr size_t kMacBytes = 32;
+
+// --- hashes
+// --------------------------------------------------------------------------------------------------
+Digest Sha256(BytesView message);
+
+// SHA-256 of a message in pieces. Thread-compatible.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(Sha256Stream&&) noexcept;
+  Sha256Stream& operator=(Sha256Stream&&) noexcept;
+  void Update(BytesView piece);
+  Digest Finish();  // once
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+// H_L of specification 3.1: SHA-256(u16be(|label|) || label || u32be(m) || (u32be(|f|) || f)*).
+// Injective in its fields. The label is written out with its prefix, for example "CHORUS1/sid0".
+// Fields are streamed, not copied.
+Digest LabeledHash(std::string_view label, std::initializer_list<BytesView> fields);
+
+// HMAC-SHA-256 [RFC 2104].
+Digest HmacSha256(BytesView key, BytesView message);
+
+// HKDF-SHA-256 [RFC 5869]. Expand: size <= 255 * 32.
+SecretBytes HkdfExtract(BytesView salt, BytesView key_material);
+SecretBytes HkdfExpand(BytesView pseudo_random_key, BytesView info, size_t size);
+
+// Takes the same time whatever the contents; false when sizes differ.
+bool EqualConstantTime(BytesView a, BytesView b);
+
+// --- Merkle tree [RFC 6962, 2.1]
+// --------------------------------------------------------------------------------
+Digest MerkleLeaf(BytesView entry);                 // SHA-256(0x00 || entry)
+Digest MerkleRoot(std::span<const Digest> leaves);  // of no leaves: SHA-256("")
+// Audit path of leaf `index` (< leaves.size()), from the leaf upwards.
+std::vector<Digest> MerklePath(std::span<const Digest> leaves, size_t index);
+// The paths of every leaf, sharing the work: O(n log n).
+std::vector<std::vector<Digest>> MerklePaths(std::span<const Digest> leaves);
+size_t MerklePathLength(uint64_t index,
+                        uint64_t size);  // of that leaf's path in a tree of `size` leaves
+// Whether `leaf` stands at `index` of the tree of `size` leaves with `root` [RFC 9162, 2.1.3.2].
+bool MerkleVerify(const Digest& leaf, uint64_t index, uint64_t size, std::span<const Digest> path,
+                  const Digest& root);
+
+// --- authenticated encryption: AES-256-GCM [NIST SP 800-38D]
+// ----------------------------------------------------- A (key, nonce) pair must never seal two
+// messages.
+using Nonce = std::array<uint8_t, 12>;
+// The ciphertext with its 16-byte tag appended. `key` is 32 bytes.
+Bytes AeadSeal(BytesView key, const Nonce& nonce, BytesView associated_data, BytesView plaintext);
+// kDataLoss when anything was changed, or the ciphertext is shorter than a tag.
+Result<SecretBytes> AeadOpen(BytesView key, const Nonce& nonce, BytesView associated_data,
+                             BytesView ciphertext);
+
+// --- X25519 [RFC 7748]
+// -------------------------------------------------------------------------------------------
+// `secret` is 32 raw bytes, clamped on use. Constant time.
+PublicKey X25519Public(BytesView secret);
+// The shared secret; not uniform: feed it to HKDF. kInvalidArgument when the peer's point is of low
+// order.
+Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer);
+
+// --- Ed25519 [RFC 8032]
+// ------------------------------------------------------------------------------------------ `seed`
+// is 32 bytes.
+PublicKey Ed25519Public(BytesView seed);
+Signature Ed25519Sign(BytesView seed, BytesView message);
+bool Ed25519Verify(const PublicKey& key, BytesView message, BytesView signature);
+
+// --- randomness
+// --------------------------------------------------------------------------------------------------
+// The operating system's, through OpenSSL's private generator. The returned object is thread-safe.
+std::unique_ptr<Rng> NewSystemRng();
+SecretBytes RandomSecret(Rng& rng, size_t size);
+
+// --- expansion: AES-256-CTR, IV = u128be(block index) [specification 3.1]
+// ------------------------------------------ Overwrites `out` with the key stream from block
+// `first_block` (16 bytes a block) on.
+void ExpandAesCtr(BytesView key, uint64_t first_block, std::span<uint8_t> out);
+
+// The same stream read in order, as a random source: equal keys give equal draws.
+// Thread-compatible.
+std::unique_ptr<Rng> NewSeededRng(BytesView key);
+
+// --- TLS certificates
+// ---------------------------------------------------------------------------------------------
+struct TlsIdentity {
+  std::string certificate_pem;
+  std::string key_pem;  // ECDSA P-256, unencrypted
+};
+// A self-signed certificate authority. Times are Unix seconds.
+Result<TlsIdentity> MakeTlsAuthority(std::string_view common_name, int64_t not_before,
+                                     int64_t not_after);
+// A server certificate signed by `authority` for the DNS names and IP addresses in `hosts` (at
+// least one).
+Result<TlsIdentity> MakeTlsServer(const TlsIdentity& authority,
+                                  const std::vector<std::string>& hosts, int64_t not_before,
+                                  int64_t not_after);
+
+}  // namespace chorus::crypto
