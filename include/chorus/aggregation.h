@@ -37,8 +37,8 @@ struct Sum {
 };
 
 // The server's side of one secure sum. Thread-compatible. Use: while (!done()) { Ask; Hear each
-// answer; Close; }, then Finish. After any failure of Ask, Close or Finish the object is spent and
-// says so ever after.
+// answer; Close; }, then Finish. After a failed Close or Finish the object is spent and says so
+// ever after; a call out of turn is kFailedPrecondition and changes nothing.
 class Aggregator {
  public:
   virtual ~Aggregator() = default;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -22,10 +23,11 @@ inline BytesView ViewOf(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
-// Overwrites `bytes` with zeros in a way the compiler may not drop.
+// Overwrites `bytes` with zeros. The barrier makes the compiler believe that they are read, so it
+// may not drop the write.
 inline void Wipe(std::span<uint8_t> bytes) {
-  volatile uint8_t* p = bytes.data();
-  for (size_t i = 0; i < bytes.size(); ++i) p[i] = 0;
+  if (bytes.empty()) return;
+  std::memset(bytes.data(), 0, bytes.size());
   __asm__ __volatile__("" : : "r"(bytes.data()) : "memory");
 }
 

@@ -15,6 +15,10 @@
 
 namespace chorus {
 
+namespace client {
+struct Starter;  // internal: how the library itself makes a Client
+}  // namespace client
+
 // Local examples in one batch: features [count × inputs] row-major; exactly one of labels [count]
 // (for kCrossEntropy) and targets [count × outputs] (for kSquaredError) is filled.
 struct Examples {
@@ -80,6 +84,7 @@ class Client {
   std::vector<ClientEvent> Poll(std::chrono::milliseconds wait);
 
  private:
+  friend struct client::Starter;
   struct Inside;
   explicit Client(std::unique_ptr<Inside> inside);
   std::unique_ptr<Inside> inside_;

@@ -1,0 +1,233 @@
+#include <string>
+
+#include "aggregation/secagg.h"
+#include "base/codec.h"
+#include "base/limits.h"
+#include "crypto/crypto.h"
+#include "math/math.h"
+
+namespace chorus::aggregation {
+namespace {
+
+constexpr std::string_view kMagicSecAgg = "CHS1";
+constexpr std::string_view kMagicPlain = "CHP1";
+constexpr uint64_t kMillion = 1'000'000;
+
+constexpr std::string_view kPlainSteps[] = {"input"};
+constexpr std::string_view kSecAggSteps[] = {"keys", "shares", "masked input", "acknowledgements",
+                                             "unmasking"};
+
+uint64_t CeilOfPpm(uint64_t ppm, uint64_t n) { return (ppm * n + kMillion - 1) / kMillion; }
+
+// What of `offered` a contributor does not accept, or ok.
+Status CheckAgainst(const ContributorOptions& options, const SessionParams& offered) {
+  const SessionParams& mine = options.expected;
+  const auto refuse = [](const char* what) {
+    return PermissionDenied(std::string("the coordinator's session parameters are refused: ") +
+                            what);
+  };
+  if (offered.protocol != mine.protocol) return refuse("another protocol than the task's");
+  if (offered.suite != mine.suite || offered.mode != mine.mode) return refuse("suite or mode");
+  if (offered.coordinator_id != options.coordinator) return refuse("another coordinator's name");
+  if (offered.task_id != mine.task_id || offered.task_hash != mine.task_hash) {
+    return refuse("another task than the one agreed to");
+  }
+  if (offered.round != mine.round) return refuse("another round than the one trained for");
+  if (offered.attempt == 0 || offered.attempt > limits::kAttemptsPerRoundMax) {
+    return refuse("too many attempts at one round");
+  }
+  if (offered.model_hash != mine.model_hash) return refuse("another model than the one trained on");
+  if (offered.layout_hash != mine.layout_hash) return refuse("another layout of the model");
+  if (offered.dp_hash != mine.dp_hash) return refuse("other privacy parameters than the task's");
+  if (offered.vec_len != mine.vec_len || offered.bits != mine.bits ||
+      offered.word_bytes != mine.word_bytes || offered.bound != mine.bound) {
+    return refuse("another encoding than the task's");
+  }
+  if (offered.n_min < mine.n_min || offered.a_min < mine.a_min) return refuse("too small a cohort");
+  if (offered.n_max > mine.n_max) return refuse("too large a cohort for the encoding");
+  if (offered.gamma_ppm < mine.gamma_ppm || offered.delta_ppm < mine.delta_ppm ||
+      offered.sigma < mine.sigma || offered.eta < mine.eta) {
+    return refuse("weaker assumptions than the policy's");
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Bytes EncodeParams(const SessionParams& p) {
+  Writer out;
+  out.Raw(p.protocol == Protocol::kPlain ? kMagicPlain : kMagicSecAgg);
+  out.U16(p.suite).U8(p.mode).Raw(p.task_id).Raw(p.task_hash).U64(p.round).U8(p.attempt);
+  out.Raw(p.model_hash).U64(p.vec_len).U8(p.bits).U8(p.word_bytes).U64(p.bound);
+  out.U32(p.n_min).U32(p.n_max).U32(p.gamma_ppm).U32(p.delta_ppm).U8(p.sigma).U8(p.eta);
+  out.U32(p.a_min).Raw(p.dp_hash).Raw(p.layout_hash);
+  for (const uint32_t timer : p.timers_ms) out.U32(timer);
+  out.Raw(p.coordinator_id).Raw(p.nonce);
+  return std::move(out).Take();
+}
+
+Result<SessionParams> DecodeParams(BytesView bytes) {
+  Reader in(bytes);
+  SessionParams p;
+  const auto magic = in.Array<4>();
+  p.suite = in.U16();
+  p.mode = in.U8();
+  p.task_id = in.Array<16>();
+  p.task_hash = in.Array<32>();
+  p.round = in.U64();
+  p.attempt = in.U8();
+  p.model_hash = in.Array<32>();
+  p.vec_len = in.U64();
+  p.bits = in.U8();
+  p.word_bytes = in.U8();
+  p.bound = in.U64();
+  p.n_min = in.U32();
+  p.n_max = in.U32();
+  p.gamma_ppm = in.U32();
+  p.delta_ppm = in.U32();
+  p.sigma = in.U8();
+  p.eta = in.U8();
+  p.a_min = in.U32();
+  p.dp_hash = in.Array<32>();
+  p.layout_hash = in.Array<32>();
+  for (uint32_t& timer : p.timers_ms) timer = in.U32();
+  p.coordinator_id = in.Array<32>();
+  p.nonce = in.Array<32>();
+  CHORUS_TRY(in.Finish("the session parameters"));
+  const std::string_view word(reinterpret_cast<const char*>(magic.data()), magic.size());
+  if (word == kMagicPlain) {
+    p.protocol = Protocol::kPlain;
+  } else if (word == kMagicSecAgg) {
+    p.protocol = Protocol::kSecAgg;
+  } else {
+    return InvalidArgument("the session parameters are of an unknown protocol version");
+  }
+  if (p.suite != 1) return InvalidArgument("the session parameters name an unknown suite");
+  if (p.mode != 0) return InvalidArgument("the session parameters name an unknown mode");
+  return p;
+}
+
+Status ValidateParams(const SessionParams& p) {
+  if (p.vec_len == 0 || p.vec_len > limits::kDimMax + math::kMetricCoordinates) {
+    return InvalidArgument("vec_len is zero or larger than this version allows");
+  }
+  if (p.bits < 2 || p.bits > 64) return InvalidArgument("b is not in 2..64");
+  if (p.word_bytes != math::WordBytesFor(p.bits)) return InvalidArgument("w does not match b");
+  if (p.n_min == 0 || p.n_min > p.n_max) return InvalidArgument("n_min is not in 1..n_max");
+  if (p.n_max > limits::kCohortMax) {
+    return InvalidArgument("n_max is above " + std::to_string(limits::kCohortMax) +
+                           ", the largest cohort of a complete graph");
+  }
+  CHORUS_TRY(math::CheckNoWrap(p.n_max, p.bound, p.bits));
+  if (p.protocol == Protocol::kPlain) return OkStatus();
+  if (p.gamma_ppm >= kMillion || p.delta_ppm >= kMillion) {
+    return InvalidArgument("gamma and delta must be below 1000000 millionths");
+  }
+  if (p.sigma < 40 || p.eta < 20) return InvalidArgument("sigma is below 40 or eta below 20");
+  return internal::StatusOf(CompleteGraph(p.n_max, p.gamma_ppm, p.delta_ppm));
+}
+
+Digest ModelHash(BytesView canonical_model, std::span<const float> weights) {
+  static_assert(sizeof(float) == 4 && std::endian::native == std::endian::little);
+  const BytesView raw(reinterpret_cast<const uint8_t*>(weights.data()), weights.size_bytes());
+  return crypto::LabeledHash("CHORUS1/model", {canonical_model, raw});
+}
+
+Result<GraphParams> CompleteGraph(uint32_t n, uint32_t gamma_ppm, uint32_t delta_ppm) {
+  if (n < 2) return InvalidArgument("a complete graph needs two clients at least");
+  const uint64_t corrupt = std::max<uint64_t>(1, CeilOfPpm(gamma_ppm, n));
+  const uint64_t dropouts = CeilOfPpm(delta_ppm, n);
+  const uint64_t k = n - 1;
+  const uint64_t t = (k + corrupt) / 2 + 1;
+  if (t + dropouts > k) {
+    return InvalidArgument("a cohort of " + std::to_string(n) + " cannot bear " +
+                           std::to_string(corrupt) + " corrupt members and " +
+                           std::to_string(dropouts) +
+                           " dropouts; enlarge the cohort or lower delta_ppm or gamma_ppm");
+  }
+  return GraphParams{static_cast<uint32_t>(k), static_cast<uint32_t>(t),
+                     static_cast<uint32_t>(t - corrupt + 1)};
+}
+
+std::span<const std::string_view> StepNames(Protocol protocol) {
+  if (protocol == Protocol::kPlain) return kPlainSteps;
+  return kSecAggSteps;
+}
+
+Bytes MakeOffer(const SessionParams& params, BytesView signing_seed) {
+  const Bytes bytes = EncodeParams(params);
+  const Digest message = crypto::LabeledHash("CHORUS1/params", {bytes});
+  return std::move(Writer().Raw(bytes).Raw(crypto::Ed25519Sign(signing_seed, message))).Take();
+}
+
+Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question) {
+  if (question.size() != kSessionParamsBytes + sizeof(Signature)) {
+    return InvalidArgument("the offer has the wrong length");
+  }
+  const BytesView bytes = question.first(kSessionParamsBytes);
+  const Digest message = crypto::LabeledHash("CHORUS1/params", {bytes});
+  if (!crypto::Ed25519Verify(options.coordinator, message, question.subspan(kSessionParamsBytes))) {
+    return Unauthenticated("the session parameters are not signed by the pinned coordinator");
+  }
+  AcceptedOffer accepted;
+  CHORUS_TRY_ASSIGN(accepted.params, DecodeParams(bytes));
+  CHORUS_TRY(ValidateParams(accepted.params));
+  CHORUS_TRY(CheckAgainst(options, accepted.params));
+  const RingVector empty = math::ZeroVector(0, accepted.params.bits);
+  if (math::DimOf(options.input) != accepted.params.vec_len ||
+      options.input.index() != empty.index()) {
+    return InvalidArgument("the contribution has another shape than the session's vectors");
+  }
+  accepted.sid0 = crypto::LabeledHash("CHORUS1/sid0", {bytes});
+  return accepted;
+}
+
+Status CheckSumRange(const SessionParams& params, const Sum& sum) {
+  const auto reach = static_cast<int64_t>(params.bound * sum.contributors);
+  bool inside = true;
+  for (uint64_t i = 0; i < params.vec_len; ++i) {
+    const int64_t value = math::SignedAt(sum.values, i, params.bits);
+    inside &= value <= reach && value >= -reach;
+  }
+  if (!inside) return Aborted("the sum lies outside its range: some contribution was garbage");
+  return OkStatus();
+}
+
+Result<std::unique_ptr<Aggregator>> NewAggregator(AggregatorOptions options) {
+  if (options.signing_seed.size() != crypto::kKeyBytes) {
+    return InvalidArgument("the signing seed is not 32 bytes");
+  }
+  options.params.coordinator_id = crypto::Ed25519Public(options.signing_seed);
+  CHORUS_TRY(ValidateParams(options.params));
+  if (options.parties.size() < options.params.n_min ||
+      options.parties.size() > options.params.n_max) {
+    return InvalidArgument("the number of parties is not in n_min..n_max");
+  }
+  std::vector<PartyId> sorted = options.parties;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
+    return InvalidArgument("a party is named twice");
+  }
+  if (options.params.protocol == Protocol::kPlain) return NewPlainAggregator(std::move(options));
+  if (options.verifier == nullptr) return InvalidArgument("SecAgg needs an identity verifier");
+  return NewSecAggAggregator(std::move(options));
+}
+
+Result<std::unique_ptr<Contributor>> NewContributor(ContributorOptions options) {
+  if (options.identity_seed.size() != crypto::kKeyBytes) {
+    return InvalidArgument("the identity seed is not 32 bytes");
+  }
+  if (options.coordinator == PublicKey{}) return InvalidArgument("no coordinator is pinned");
+  if (options.verifier == nullptr || options.rng == nullptr) {
+    return InvalidArgument("a contributor needs an identity verifier and a random source");
+  }
+  if (options.evidence.size() > limits::kEvidenceBytesMax) {
+    return InvalidArgument("the evidence of this identity is too long");
+  }
+  if (options.expected.protocol == Protocol::kPlain) {
+    return NewPlainContributor(std::move(options));
+  }
+  return NewSecAggContributor(std::move(options));
+}
+
+}  // namespace chorus::aggregation

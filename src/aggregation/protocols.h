@@ -49,7 +49,7 @@ Bytes EncodeParams(const SessionParams& params);
 // kInvalidArgument: wrong length, unknown magic, suite or mode.
 Result<SessionParams> DecodeParams(BytesView bytes);
 // What both sides require of parameters: w matches b, sums cannot wrap, 1 <= n_min <= n_max <= the
-// mode's largest cohort, a complete graph that is feasible at n_min [specification 3.6].
+// mode's largest cohort, a complete graph that is feasible at n_max [specification 3.6].
 // kInvalidArgument names the field.
 Status ValidateParams(const SessionParams& params);
 
@@ -76,22 +76,28 @@ struct AggregatorOptions {
 // kInvalidArgument as ValidateParams, or parties that do not fit.
 Result<std::unique_ptr<Aggregator>> NewAggregator(AggregatorOptions options);
 
-// What a contributor insists on, whatever the coordinator signs.
+// What a contributor insists on, whatever the coordinator signs. Moved, not copied: it holds the
+// input.
 struct ContributorOptions {
+  ContributorOptions() = default;
+  ContributorOptions(ContributorOptions&&) = default;
+  ContributorOptions& operator=(ContributorOptions&&) = default;
+
   PublicKey coordinator{};  // pinned
   SessionParams expected;   // as the client computes it from task, model and policy: every field
-                           // must agree but n_min, n_max, gamma, delta, a_min (at least these;
-                           // n_max at most), timers, nonce
-  uint32_t honest_min = 0;                     // policy: a(n) at least
-  BytesView identity_seed;                     // must outlive the contributor
-  Bytes evidence;                              // shown to coordinator and peers
+                            // must agree but n_min, n_max, gamma, delta, a_min (at least these;
+                            // n_max at most), timers, nonce
+  uint32_t honest_min = 0;  // policy: a(n) at least
+  BytesView identity_seed;  // must outlive the contributor
+  Bytes evidence;           // shown to coordinator and peers
   const IdentityVerifier* verifier = nullptr;  // must outlive it
   Rng* rng =
       nullptr;       // keys and masks: the system's, or a seeded one in simulation; must outlive it
   RingVector input;  // the encoded contribution; wiped once masked
 };
 
-std::unique_ptr<Contributor> NewContributor(ContributorOptions options);
+// kInvalidArgument when an option is missing or has the wrong size.
+Result<std::unique_ptr<Contributor>> NewContributor(ContributorOptions options);
 
 // Steps' names in order, for reports: {"input"} for plain; {"keys", "shares", …} for SecAgg.
 std::span<const std::string_view> StepNames(Protocol protocol);

@@ -1,0 +1,372 @@
+#include "aggregation/secagg.h"
+#include "base/codec.h"
+#include "base/limits.h"
+#include "crypto/crypto.h"
+
+namespace chorus::aggregation {
+namespace {
+
+// Reads a list's next index: below `limit` and above the one before.
+class Ascending {
+ public:
+  explicit Ascending(uint32_t limit) : limit_(limit) {}
+  bool Take(Index index) {
+    const bool good = index < limit_ && (first_ || index > last_);
+    first_ = false;
+    last_ = index;
+    return good;
+  }
+
+ private:
+  uint32_t limit_;
+  Index last_ = 0;
+  bool first_ = true;
+};
+
+Status OutOfOrder(const char* what) {
+  return InvalidArgument(std::string(what) +
+                         " names an index twice, out of order or beyond the roster");
+}
+
+// A list's count: no more entries than the roster has members, and none that cannot be there.
+uint32_t ReadCount(Reader& in, size_t entry_bytes_min, uint32_t limit) {
+  const uint32_t count = in.Count(entry_bytes_min);
+  return count <= limit ? count : in.Fail();
+}
+
+// Entries of (index, tag) without the count, as they are signed.
+void AppendTags(Writer& out, std::span<const std::pair<Index, Tag>> tags) {
+  for (const auto& [index, tag] : tags) out.U32(index).Raw(tag);
+}
+
+void AppendIndices(Writer& out, std::span<const Index> indices) {
+  for (const Index index : indices) out.U32(index);
+}
+
+Result<std::vector<std::pair<Index, Tag>>> ReadTags(Reader& in, uint32_t limit, const char* what) {
+  std::vector<std::pair<Index, Tag>> tags(ReadCount(in, sizeof(Index) + sizeof(Tag), limit));
+  Ascending order(limit);
+  for (auto& [index, tag] : tags) {
+    index = in.U32();
+    tag = in.Array<sizeof(Tag)>();
+    if (!order.Take(index)) return OutOfOrder(what);
+  }
+  return tags;
+}
+
+Result<std::vector<Index>> ReadIndices(Reader& in, uint32_t limit, const char* what) {
+  std::vector<Index> indices(ReadCount(in, sizeof(Index), limit));
+  Ascending order(limit);
+  for (Index& index : indices) {
+    index = in.U32();
+    if (!order.Take(index)) return OutOfOrder(what);
+  }
+  return indices;
+}
+
+std::vector<Digest> ReadPath(Reader& in, Index index, uint32_t n) {
+  std::vector<Digest> path(crypto::MerklePathLength(index, n));
+  for (Digest& node : path) node = in.Array<sizeof(Digest)>();
+  return path;
+}
+
+constexpr uint8_t kKindAdvertise = 0;
+constexpr size_t kPeerBytesMin = 1 + 4 + 3 * 32 + 2 + 64;
+
+Result<Peer> ReadPeer(Reader& in, uint32_t n) {
+  Peer peer;
+  if (in.U8() != kKindAdvertise) return InvalidArgument("a peer record is of an unknown kind");
+  peer.index = in.U32();
+  peer.id = in.Array<32>();
+  peer.c = in.Array<32>();
+  peer.s = in.Array<32>();
+  const BytesView evidence = in.Raw(in.U16());
+  if (evidence.size() > limits::kEvidenceBytesMax) {
+    return InvalidArgument("a peer's evidence is too long");
+  }
+  peer.evidence.assign(evidence.begin(), evidence.end());
+  peer.signature = in.Array<64>();
+  if (peer.index >= n) return OutOfOrder("the peer list");
+  peer.path = ReadPath(in, peer.index, n);
+  return peer;
+}
+
+}  // namespace
+
+Digest AdvertiseMessage(const Advertise& m) {
+  return crypto::LabeledHash("CHORUS1/adv", {m.sid0, m.id, m.c, m.s, crypto::Sha256(m.evidence)});
+}
+
+Bytes Encode(const Advertise& m) {
+  Writer out;
+  out.Raw(m.sid0).Raw(m.id).Raw(m.c).Raw(m.s);
+  out.U16(static_cast<uint16_t>(m.evidence.size())).Raw(m.evidence).Raw(m.signature);
+  return std::move(out).Take();
+}
+
+Result<Advertise> DecodeAdvertise(BytesView bytes) {
+  Reader in(bytes);
+  Advertise m;
+  m.sid0 = in.Array<32>();
+  m.id = in.Array<32>();
+  m.c = in.Array<32>();
+  m.s = in.Array<32>();
+  const BytesView evidence = in.Raw(in.U16());
+  if (evidence.size() > limits::kEvidenceBytesMax) {
+    return InvalidArgument("the evidence is too long");
+  }
+  m.evidence.assign(evidence.begin(), evidence.end());
+  m.signature = in.Array<64>();
+  CHORUS_TRY(in.Finish("the advertisement"));
+  return m;
+}
+
+Digest RosterMessage(const Digest& sid0, uint32_t n, const Digest& root) {
+  return crypto::LabeledHash("CHORUS1/roster", {sid0, Writer().U32(n).view(), root});
+}
+
+Bytes EncodePeer(const Peer& peer) {
+  Writer out;
+  out.U8(kKindAdvertise).U32(peer.index).Raw(peer.id).Raw(peer.c).Raw(peer.s);
+  out.U16(static_cast<uint16_t>(peer.evidence.size())).Raw(peer.evidence).Raw(peer.signature);
+  for (const Digest& node : peer.path) out.Raw(node);
+  return std::move(out).Take();
+}
+
+Bytes EncodeRoster(const RosterAndPeers& m, std::span<const Bytes> records) {
+  Writer out;
+  out.U32(m.n).U32(m.index).Raw(m.root);
+  for (const Digest& node : m.path) out.Raw(node);
+  out.Raw(m.signature);
+  out.U32(m.n - 1);
+  for (Index v = 0; v < m.n; ++v) {
+    if (v != m.index) out.Raw(records[v]);
+  }
+  out.U32(m.n - 1);
+  for (Index v = 0; v < m.n; ++v) {
+    if (v != m.index) out.U32(v);
+  }
+  return std::move(out).Take();
+}
+
+Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max) {
+  Reader in(bytes);
+  RosterAndPeers m;
+  m.n = in.U32();
+  m.index = in.U32();
+  if (m.n > n_max || m.index >= m.n) {
+    return InvalidArgument("the roster is larger than agreed or leaves this client out");
+  }
+  m.root = in.Array<32>();
+  m.path = ReadPath(in, m.index, m.n);
+  m.signature = in.Array<64>();
+  const uint32_t out_count = in.Count(kPeerBytesMin);
+  if (out_count != m.n - 1) return InvalidArgument("the peer list is not the whole roster");
+  m.peers.reserve(out_count);
+  Ascending order(m.n);
+  for (uint32_t i = 0; i < out_count; ++i) {
+    CHORUS_TRY_ASSIGN(Peer peer, ReadPeer(in, m.n));
+    if (peer.index == m.index || !order.Take(peer.index)) return OutOfOrder("the peer list");
+    m.peers.push_back(std::move(peer));
+  }
+  CHORUS_TRY_ASSIGN(const std::vector<Index> in_list, ReadIndices(in, m.n, "the list of choosers"));
+  CHORUS_TRY(in.Finish("the roster"));
+  const bool same = std::equal(in_list.begin(), in_list.end(), m.peers.begin(), m.peers.end(),
+                               [](Index index, const Peer& peer) { return index == peer.index; });
+  if (!same) return InvalidArgument("in a complete graph everybody chose everybody");
+  return m;
+}
+
+namespace {
+
+void AppendShares(Writer& out, const Shares& m) {
+  out.Raw(m.commitment).U32(static_cast<uint32_t>(m.sealed.size()));
+  for (const auto& [index, sealed] : m.sealed) out.U32(index).Raw(sealed);
+  out.U32(0);  // nobody chose the sender whom it did not choose
+}
+
+}  // namespace
+
+Digest SharesMessage(const Digest& sid, Index sender, const Shares& m) {
+  Writer before;
+  AppendShares(before, m);
+  return crypto::LabeledHash("CHORUS1/shares",
+                             {sid, Writer().U32(sender).view(), crypto::Sha256(before.view())});
+}
+
+Bytes Encode(const Shares& m) {
+  Writer out;
+  AppendShares(out, m);
+  out.Raw(m.signature);
+  return std::move(out).Take();
+}
+
+Result<Shares> DecodeShares(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  Shares m;
+  m.commitment = in.Array<32>();
+  m.sealed.resize(ReadCount(in, sizeof(Index) + kSealedSharesBytes, limit));
+  Ascending order(limit);
+  for (auto& [index, sealed] : m.sealed) {
+    index = in.U32();
+    sealed = in.Array<kSealedSharesBytes>();
+    if (!order.Take(index)) return OutOfOrder("the list of shares");
+  }
+  if (in.U32() != 0) return InvalidArgument("in a complete graph nobody is owed a bare hello");
+  m.signature = in.Array<64>();
+  CHORUS_TRY(in.Finish("the shares"));
+  return m;
+}
+
+Bytes EncodeDeliver(std::span<const Delivery> entries) {
+  Writer out;
+  out.U32(static_cast<uint32_t>(entries.size()));
+  for (const Delivery& entry : entries) {
+    out.U32(entry.from).Raw(entry.commitment).Raw(entry.sealed);
+  }
+  return std::move(out).Take();
+}
+
+Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  std::vector<Delivery> entries(ReadCount(in, sizeof(Index) + 32 + kSealedSharesBytes, limit));
+  Ascending order(limit);
+  for (Delivery& entry : entries) {
+    entry.from = in.U32();
+    entry.commitment = in.Array<32>();
+    entry.sealed = in.Array<kSealedSharesBytes>();
+    if (!order.Take(entry.from)) return OutOfOrder("the delivery");
+  }
+  CHORUS_TRY(in.Finish("the delivery"));
+  return entries;
+}
+
+Digest MaskedMessage(Index sender, const Masked& m) {
+  Writer failed;
+  AppendIndices(failed, m.failed);
+  Writer edges;
+  AppendTags(edges, m.edges);
+  return crypto::LabeledHash("CHORUS1/masked", {m.sid, Writer().U32(sender).view(), failed.view(),
+                                                edges.view(), crypto::Sha256(m.packed)});
+}
+
+Bytes Encode(const Masked& m) {
+  Writer out;
+  out.Raw(m.sid).U32(static_cast<uint32_t>(m.failed.size()));
+  AppendIndices(out, m.failed);
+  out.U32(static_cast<uint32_t>(m.edges.size()));
+  AppendTags(out, m.edges);
+  out.Raw(m.packed).Raw(m.signature);
+  return std::move(out).Take();
+}
+
+Result<Masked> DecodeMasked(BytesView bytes, uint32_t limit, uint64_t packed_bytes) {
+  Reader in(bytes);
+  Masked m;
+  m.sid = in.Array<32>();
+  CHORUS_TRY_ASSIGN(m.failed, ReadIndices(in, limit, "the failed list"));
+  CHORUS_TRY_ASSIGN(m.edges, ReadTags(in, limit, "the list of edge tags"));
+  m.packed = in.Raw(packed_bytes);
+  m.signature = in.Array<64>();
+  CHORUS_TRY(in.Finish("the masked input"));
+  return m;
+}
+
+uint64_t MaskedBytesMax(uint32_t neighbours, uint64_t packed_bytes) {
+  return 32 + 4 + uint64_t{neighbours} * 4 + 4 + uint64_t{neighbours} * (4 + sizeof(Tag)) +
+         packed_bytes + 64;
+}
+
+Bytes EncodeSurvivors(std::span<const Survivor> entries) {
+  Writer out;
+  out.U32(static_cast<uint32_t>(entries.size()));
+  for (const Survivor& entry : entries) {
+    out.U32(entry.owner).U8(static_cast<uint8_t>(entry.fate));
+    if (entry.fate == Fate::kAlive) out.Raw(entry.edge);
+  }
+  return std::move(out).Take();
+}
+
+namespace {
+
+Result<Fate> ReadFate(Reader& in) {
+  const uint8_t raw = in.U8();
+  if (raw != static_cast<uint8_t>(Fate::kAlive) && raw != static_cast<uint8_t>(Fate::kDropped)) {
+    return InvalidArgument("an owner is neither alive nor dropped");
+  }
+  return static_cast<Fate>(raw);
+}
+
+}  // namespace
+
+Result<std::vector<Survivor>> DecodeSurvivors(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  std::vector<Survivor> entries(ReadCount(in, sizeof(Index) + 1, limit));
+  Ascending order(limit);
+  for (Survivor& entry : entries) {
+    entry.owner = in.U32();
+    CHORUS_TRY_ASSIGN(entry.fate, ReadFate(in));
+    if (entry.fate == Fate::kAlive) entry.edge = in.Array<sizeof(Tag)>();
+    if (!order.Take(entry.owner)) return OutOfOrder("the list of survivors");
+  }
+  CHORUS_TRY(in.Finish("the list of survivors"));
+  return entries;
+}
+
+Bytes Encode(const Acks& m) {
+  Writer out;
+  out.U32(static_cast<uint32_t>(m.acks.size()));
+  AppendTags(out, m.acks);
+  out.U32(static_cast<uint32_t>(m.refused.size()));
+  AppendIndices(out, m.refused);
+  return std::move(out).Take();
+}
+
+Result<Acks> DecodeAcks(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  Acks m;
+  CHORUS_TRY_ASSIGN(m.acks, ReadTags(in, limit, "the list of acknowledgements"));
+  CHORUS_TRY_ASSIGN(m.refused, ReadIndices(in, limit, "the refused list"));
+  CHORUS_TRY(in.Finish("the acknowledgements"));
+  return m;
+}
+
+Bytes EncodeAckSet(const AckSet& entries) {
+  Writer out;
+  out.U32(static_cast<uint32_t>(entries.size()));
+  AppendTags(out, entries);
+  return std::move(out).Take();
+}
+
+Result<AckSet> DecodeAckSet(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  CHORUS_TRY_ASSIGN(AckSet entries, ReadTags(in, limit, "the set of acknowledgements"));
+  CHORUS_TRY(in.Finish("the set of acknowledgements"));
+  return entries;
+}
+
+Bytes EncodeUnmask(std::span<const UnmaskEntry> entries) {
+  Writer out(4 + entries.size() * (sizeof(Index) + 1 + math::kShareBytes));
+  out.U32(static_cast<uint32_t>(entries.size()));
+  for (const UnmaskEntry& entry : entries) {
+    const SecretBytes share(math::ShareBytes(entry.share));
+    out.U32(entry.owner).U8(static_cast<uint8_t>(entry.fate)).Raw(share.Reveal());
+  }
+  return std::move(out).Take();
+}
+
+Result<std::vector<UnmaskEntry>> DecodeUnmask(BytesView bytes, uint32_t limit, uint32_t x) {
+  Reader in(bytes);
+  std::vector<UnmaskEntry> entries(ReadCount(in, sizeof(Index) + 1 + math::kShareBytes, limit));
+  Ascending order(limit);
+  for (UnmaskEntry& entry : entries) {
+    entry.owner = in.U32();
+    CHORUS_TRY_ASSIGN(entry.fate, ReadFate(in));
+    CHORUS_TRY_ASSIGN(entry.share, math::ReadShare(x, in.Raw(math::kShareBytes)));
+    if (!order.Take(entry.owner)) return OutOfOrder("the list of opened shares");
+  }
+  CHORUS_TRY(in.Finish("the opened shares"));
+  return entries;
+}
+
+}  // namespace chorus::aggregation

@@ -19,6 +19,9 @@ static_assert(std::endian::native == std::endian::little,
 // Appends to a growing vector of bytes. Integers are big-endian unless the name says otherwise.
 class Writer {
  public:
+  Writer() = default;
+  // For secrets: a vector that never grows beyond `size` leaves no copy behind.
+  explicit Writer(size_t size) { bytes_.reserve(size); }
   Writer& U8(uint8_t v) { return Append(v, 1); }
   Writer& U16(uint16_t v) { return Append(v, 2); }
   Writer& U32(uint32_t v) { return Append(v, 4); }
@@ -90,6 +93,13 @@ class Reader {
     const uint32_t count = U32();
     if (entry_bytes_min != 0 && count > rest_.size() / entry_bytes_min) failed_ = true;
     return failed_ ? 0 : count;
+  }
+
+  // Makes every later read, and Finish, fail; gives 0.
+  uint32_t Fail() {
+    failed_ = true;
+    rest_ = {};
+    return 0;
   }
 
   size_t left() const { return rest_.size(); }

@@ -14,15 +14,17 @@ class Rng {
   virtual void Fill(std::span<uint8_t> out) = 0;
 };
 
-// A uniform integer in [0, bound); bound > 0. Unbiased, by rejection.
+// A uniform integer in [0, bound), unbiased, by rejection; 0 for a bound of 0. Not for keys: what
+// it draws is not wiped.
 inline uint64_t UniformBelow(Rng& rng, uint64_t bound) {
-  const uint64_t limit = bound == 0 ? 0 : UINT64_MAX - (UINT64_MAX % bound + 1) % bound;
+  if (bound == 0) return 0;
+  const uint64_t limit = UINT64_MAX - (UINT64_MAX % bound + 1) % bound;
   while (true) {
     uint8_t raw[8];
     rng.Fill(raw);
     uint64_t value = 0;
     for (int i = 7; i >= 0; --i) value = value << 8U | raw[i];
-    if (value <= limit) return bound == 0 ? 0 : value % bound;
+    if (value <= limit) return value % bound;
   }
 }
 

@@ -1,0 +1,194 @@
+// `chorus keys`: an issuer's, a coordinator's and its clients' keys in one folder, for a silo, a
+// trial or a test. In earnest the issuer's key lives elsewhere than the coordinator's.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "cli/command.h"
+#include "cli/files.h"
+#include "crypto/crypto.h"
+#include "trust/trust.h"
+
+namespace chorus::cli {
+namespace {
+
+constexpr int64_t kDaySeconds = 86'400;
+constexpr int64_t kBackdateSeconds = 3'600;  // a clock that is a little behind still accepts
+constexpr uint32_t kDaysMax = 36'500;
+constexpr uint32_t kClientsMax = 1'000'000;
+
+struct Validity {
+  int64_t not_before = 0;
+  int64_t not_after = 0;
+};
+
+Validity FromToday(uint32_t days) {
+  const int64_t now = NewSystemClock()->UnixSeconds();
+  return {.not_before = now - kBackdateSeconds, .not_after = now + days * kDaySeconds};
+}
+
+// Writes a fresh Ed25519 seed to `stem`.key and its public key to `stem`.pub.
+Status MakeKeyPair(const std::string& stem, Rng& rng) {
+  const SecretBytes seed = crypto::RandomSecret(rng, crypto::kKeyBytes);
+  CHORUS_TRY(WriteSeed(stem + ".key", seed.Reveal()));
+  return WritePublicKey(stem + ".pub", crypto::Ed25519Public(seed.Reveal()));
+}
+
+Status WriteTlsIdentity(const std::string& stem, const crypto::TlsIdentity& identity) {
+  CHORUS_TRY(
+      WriteFile(stem + ".key", ViewOf(identity.key_pem), WriteOptions{.access = Access::kSecret}));
+  return WriteFile(stem + ".pem", ViewOf(identity.certificate_pem), WriteOptions{});
+}
+
+void WipeKey(crypto::TlsIdentity& identity) {
+  Wipe({reinterpret_cast<uint8_t*>(identity.key_pem.data()), identity.key_pem.size()});
+}
+
+class KeysInit final : public Command {
+ public:
+  explicit KeysInit(CLI::App& keys)
+      : app_(*keys.add_subcommand(
+            "init", "Make the keys of an issuer and a coordinator, and a TLS certificate.")) {
+    app_.add_option("--dir", dir_, "Folder for the keys; made when absent.")->required();
+    app_.add_option("--host", hosts_,
+                    "DNS name or IP address that clients connect to; may be repeated. Default: "
+                    "localhost, 127.0.0.1 and ::1.");
+    app_.add_option("--days", days_, "How long the TLS certificates are valid.")
+        ->check(CLI::Range(1U, kDaysMax))
+        ->capture_default_str();
+  }
+  CLI::App& app() override { return app_; }
+
+  Status Run() override {
+    // Looked at before the first is made, so that a refusal leaves nothing behind.
+    for (const char* name :
+         {"issuer.key", "issuer.pub", "coordinator.key", "coordinator.pub", "tls-authority.key",
+          "tls-authority.pem", "tls-server.key", "tls-server.pem"}) {
+      if (!Exists(dir_ + "/" + name)) continue;
+      return AlreadyExists("\"" + dir_ + "\" holds " + name +
+                           " already, and keys are not overwritten; name another folder");
+    }
+    CHORUS_TRY(MakeFolder(dir_, Access::kSecret));
+    CHORUS_TRY(MakeTls());
+    const std::unique_ptr<Rng> rng = crypto::NewSystemRng();
+    CHORUS_TRY(MakeKeyPair(dir_ + "/issuer", *rng));
+    CHORUS_TRY(MakeKeyPair(dir_ + "/coordinator", *rng));
+    std::printf("keys of issuer and coordinator are in %s\n", dir_.c_str());
+    return OkStatus();
+  }
+
+ private:
+  Status MakeTls() {
+    const Validity validity = FromToday(days_);
+    CHORUS_TRY_ASSIGN(crypto::TlsIdentity authority,
+                      crypto::MakeTlsAuthority("Chorus", validity.not_before, validity.not_after));
+    CHORUS_TRY_ASSIGN(
+        crypto::TlsIdentity server,
+        crypto::MakeTlsServer(authority, hosts_, validity.not_before, validity.not_after));
+    Status status = WriteTlsIdentity(dir_ + "/tls-authority", authority);
+    if (status.ok()) status = WriteTlsIdentity(dir_ + "/tls-server", server);
+    WipeKey(authority);
+    WipeKey(server);
+    return status;
+  }
+
+  CLI::App& app_;
+  std::string dir_;
+  std::vector<std::string> hosts_ = {"localhost", "127.0.0.1", "::1"};
+  uint32_t days_ = 365;
+};
+
+class KeysClient final : public Command {
+ public:
+  explicit KeysClient(CLI::App& keys)
+      : app_(*keys.add_subcommand(
+            "client",
+            "Make clients' identities: DIR/clients/client-000 and so on, each what one "
+            "player's device gets.")) {
+    app_.add_option("--dir", dir_, "The folder that `keys init` made.")->required();
+    app_.add_option("--count", count_, "How many clients.")
+        ->required()
+        ->check(CLI::Range(1U, kClientsMax));
+    app_.add_option("--first", first_, "Number of the first; it is its certificate's serial.")
+        ->check(CLI::Range(0U, kClientsMax))
+        ->capture_default_str();
+    app_.add_option("--days", days_, "How long the certificates are valid.")
+        ->check(CLI::Range(1U, kDaysMax))
+        ->capture_default_str();
+  }
+  CLI::App& app() override { return app_; }
+
+  Status Run() override {
+    CHORUS_TRY_ASSIGN(const SecretBytes issuer, ReadSeed(dir_ + "/issuer.key"));
+    CHORUS_TRY(CopiedFiles());
+    for (uint32_t number = first_; number < first_ + count_; ++number) {
+      const std::string folder = FolderOf(number);
+      if (!Exists(folder)) continue;
+      return AlreadyExists("\"" + folder +
+                           "\" exists already, and keys are not overwritten; use --first to "
+                           "number new clients after it");
+    }
+    const std::unique_ptr<Rng> rng = crypto::NewSystemRng();
+    for (uint32_t number = first_; number < first_ + count_; ++number) {
+      CHORUS_TRY(MakeClient(number, issuer.Reveal(), *rng));
+    }
+    std::printf("%u clients are in %s/clients\n", count_, dir_.c_str());
+    return OkStatus();
+  }
+
+ private:
+  struct NamedContent {
+    std::string name;
+    Bytes content;
+  };
+
+  std::string FolderOf(uint32_t number) const {
+    std::string digits = std::to_string(number);
+    if (digits.size() < 3) digits.insert(0, 3 - digits.size(), '0');
+    return dir_ + "/clients/client-" + digits;
+  }
+
+  Status CopiedFiles() {
+    for (const char* name : {"coordinator.pub", "issuer.pub", "tls-authority.pem"}) {
+      CHORUS_TRY_ASSIGN(Bytes content, ReadFile(dir_ + "/" + name, kTextBytesMax));
+      shared_.push_back({name, std::move(content)});
+    }
+    return OkStatus();
+  }
+
+  Status MakeClient(uint32_t number, BytesView issuer_seed, Rng& rng) const {
+    const std::string folder = FolderOf(number);
+    CHORUS_TRY(MakeFolder(folder, Access::kSecret));
+    const SecretBytes seed = crypto::RandomSecret(rng, crypto::kKeyBytes);
+    const Validity validity = FromToday(days_);
+    const trust::Certificate certificate = {.serial = number,
+                                            .not_before = validity.not_before,
+                                            .not_after = validity.not_after,
+                                            .subject = crypto::Ed25519Public(seed.Reveal())};
+    CHORUS_TRY(WriteSeed(folder + "/identity.key", seed.Reveal()));
+    CHORUS_TRY(WriteFile(folder + "/certificate", trust::IssueCertificate(certificate, issuer_seed),
+                         WriteOptions{}));
+    for (const NamedContent& file : shared_) {
+      CHORUS_TRY(WriteFile(folder + "/" + file.name, file.content, WriteOptions{}));
+    }
+    return OkStatus();
+  }
+
+  CLI::App& app_;
+  std::string dir_;
+  uint32_t count_ = 0;
+  uint32_t first_ = 0;
+  uint32_t days_ = 365;
+  std::vector<NamedContent> shared_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> NewKeysInit(CLI::App& keys) { return std::make_unique<KeysInit>(keys); }
+std::unique_ptr<Command> NewKeysClient(CLI::App& keys) {
+  return std::make_unique<KeysClient>(keys);
+}
+
+}  // namespace chorus::cli

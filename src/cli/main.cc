@@ -1,1 +1,54 @@
-int main() { return 0; }
+// The tool: keys, data, a coordinator, a client, and a look at both.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+int Report(const chorus::Status& status) {
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "chorus: %s\n", status.message().c_str());
+  return kExitFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that went away and a full disk are reported by the call that met them.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+
+  CLI::App tool("Chorus: federated learning with secure aggregation.", "chorus");
+  tool.set_version_flag("--version", CHORUS_VERSION, "Print the version and stop.");
+  tool.require_subcommand(1);
+  CLI::App& keys = *tool.add_subcommand("keys", "Make the keys of an issuer, server and clients.");
+  keys.require_subcommand(1);
+
+  using chorus::cli::Command;
+  std::vector<std::unique_ptr<Command>> commands;
+  commands.push_back(chorus::cli::NewKeysInit(keys));
+  commands.push_back(chorus::cli::NewKeysClient(keys));
+  commands.push_back(chorus::cli::NewSplit(tool));
+  commands.push_back(chorus::cli::NewServe(tool));
+  commands.push_back(chorus::cli::NewTrain(tool));
+  commands.push_back(chorus::cli::NewStatus(tool));
+  commands.push_back(chorus::cli::NewExport(tool));
+
+  try {
+    tool.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return tool.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  for (const std::unique_ptr<Command>& command : commands) {
+    if (command->app().parsed()) return Report(command->Run());
+  }
+  return kExitUsage;
+}

@@ -1,0 +1,113 @@
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "chorus/store.h"
+#include "crypto/crypto.h"
+
+namespace chorus {
+namespace {
+
+struct Content {
+  std::map<TaskId, TaskRecord> tasks;
+  std::map<TaskId, std::map<uint64_t, RoundReport>> rounds;
+  std::map<Digest, Bytes> models;
+};
+
+// Reads what is kept below what it wrote itself, and keeps its own writes apart until it commits.
+class MemoryTransaction final : public Transaction {
+ public:
+  explicit MemoryTransaction(const Content& kept) : kept_(kept) {}
+
+  Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
+    for (const Content* content : {&std::as_const(written_), &kept_}) {
+      const auto found = content->tasks.find(id);
+      if (found != content->tasks.end()) return std::optional<TaskRecord>(found->second);
+    }
+    return std::optional<TaskRecord>();
+  }
+
+  Status PutTask(const TaskRecord& task) override {
+    written_.tasks.insert_or_assign(task.id, task);
+    return OkStatus();
+  }
+
+  Status PutRound(const TaskId& task, const RoundReport& round) override {
+    if (round.round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
+    if (!written_.tasks.contains(task) && !kept_.tasks.contains(task))
+      return NotFound("the store has no such task: put it before its rounds");
+    written_.rounds[task].insert_or_assign(round.round, round);
+    return OkStatus();
+  }
+
+  Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
+                                          uint32_t count) override {
+    std::map<uint64_t, const RoundReport*> found;
+    for (const Content* content : {&kept_, &std::as_const(written_)}) {
+      const auto rounds = content->rounds.find(task);
+      if (rounds == content->rounds.end()) continue;
+      uint32_t taken = 0;
+      for (auto at = rounds->second.lower_bound(first); at != rounds->second.end() && taken < count;
+           ++at, ++taken)
+        found[at->first] = &at->second;
+    }
+    std::vector<RoundReport> reports;
+    for (const auto& [number, report] : found) {
+      if (reports.size() == count) break;
+      reports.push_back(*report);
+    }
+    return reports;
+  }
+
+  Status PutModel(const Digest& hash, BytesView bytes) override {
+    if (written_.models.contains(hash) || kept_.models.contains(hash)) return OkStatus();
+    if (crypto::Sha256(bytes) != hash)
+      return InvalidArgument("the model does not hash to the name it is put under");
+    written_.models.emplace(hash, Bytes(bytes.begin(), bytes.end()));
+    return OkStatus();
+  }
+
+  Result<Bytes> GetModel(const Digest& hash) override {
+    for (const Content* content : {&std::as_const(written_), &kept_}) {
+      const auto found = content->models.find(hash);
+      if (found != content->models.end()) return found->second;
+    }
+    return NotFound("the store has no such model");
+  }
+
+  // What it wrote; nothing afterwards.
+  Content TakeWritten() { return std::exchange(written_, {}); }
+
+ private:
+  const Content& kept_;
+  Content written_;
+};
+
+class MemoryStore final : public Store {
+ public:
+  Status RunTransaction(std::string_view,
+                        const std::function<Status(Transaction&)>& function) override {
+    const std::lock_guard lock(mutex_);
+    MemoryTransaction transaction(kept_);
+    CHORUS_TRY(function(transaction));
+    Content written = transaction.TakeWritten();
+    for (auto& [id, task] : written.tasks) kept_.tasks.insert_or_assign(id, std::move(task));
+    for (auto& [id, rounds] : written.rounds) {
+      std::map<uint64_t, RoundReport>& kept = kept_.rounds[id];
+      for (auto& [number, round] : rounds) kept.insert_or_assign(number, std::move(round));
+    }
+    kept_.models.merge(std::move(written.models));
+    return OkStatus();
+  }
+
+ private:
+  std::mutex mutex_;
+  Content kept_;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> NewMemoryStore() { return std::make_unique<MemoryStore>(); }
+
+}  // namespace chorus

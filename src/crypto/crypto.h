@@ -1,6 +1,8 @@
 // Cryptography on OpenSSL 3.0; OpenSSL ends in this folder. One recommended choice for each task
 // [specification 3.1]. All functions are thread-safe unless said otherwise. Failures of OpenSSL
-// itself that a valid input cannot cause (out of memory, a broken installation) abort the process.
+// itself that a valid input cannot cause (out of memory, a broken installation) abort the process,
+// as does a caller's key of the wrong size or a second Finish: going on would mean bytes that were
+// never computed.
 #pragma once
 
 #include <chrono>
@@ -22,8 +24,8 @@ inline constexpr size_t kKeyBytes = 32;  // AES-256, X25519 and Ed25519 secrets
 inline constexpr size_t kAeadTagBytes = 16;
 inline constexpr size_t kMacBytes = 32;
 
-// --- hashes
-// --------------------------------------------------------------------------------------------------
+// --- hashes ---
+
 Digest Sha256(BytesView message);
 
 // SHA-256 of a message in pieces. Thread-compatible.
@@ -56,8 +58,8 @@ SecretBytes HkdfExpand(BytesView pseudo_random_key, BytesView info, size_t size)
 // Takes the same time whatever the contents; false when sizes differ.
 bool EqualConstantTime(BytesView a, BytesView b);
 
-// --- Merkle tree [RFC 6962, 2.1]
-// --------------------------------------------------------------------------------
+// --- Merkle tree [RFC 6962, 2.1] ---
+
 Digest MerkleLeaf(BytesView entry);                 // SHA-256(0x00 || entry)
 Digest MerkleRoot(std::span<const Digest> leaves);  // of no leaves: SHA-256("")
 // Audit path of leaf `index` (< leaves.size()), from the leaf upwards.
@@ -70,9 +72,9 @@ size_t MerklePathLength(uint64_t index,
 bool MerkleVerify(const Digest& leaf, uint64_t index, uint64_t size, std::span<const Digest> path,
                   const Digest& root);
 
-// --- authenticated encryption: AES-256-GCM [NIST SP 800-38D]
-// ----------------------------------------------------- A (key, nonce) pair must never seal two
-// messages.
+// --- authenticated encryption: AES-256-GCM [NIST SP 800-38D] ---
+
+// A (key, nonce) pair must never seal two messages.
 using Nonce = std::array<uint8_t, 12>;
 // The ciphertext with its 16-byte tag appended. `key` is 32 bytes.
 Bytes AeadSeal(BytesView key, const Nonce& nonce, BytesView associated_data, BytesView plaintext);
@@ -80,47 +82,55 @@ Bytes AeadSeal(BytesView key, const Nonce& nonce, BytesView associated_data, Byt
 Result<SecretBytes> AeadOpen(BytesView key, const Nonce& nonce, BytesView associated_data,
                              BytesView ciphertext);
 
-// --- X25519 [RFC 7748]
-// -------------------------------------------------------------------------------------------
+// --- X25519 [RFC 7748] ---
+
 // `secret` is 32 raw bytes, clamped on use. Constant time.
 PublicKey X25519Public(BytesView secret);
+// Whether the bytes are the one encoding of their point: below 2^255 - 19. Others agree on the same
+// secrets, so a protocol that tells keys apart by their bytes must refuse them.
+bool X25519Canonical(const PublicKey& key);
 // The shared secret; not uniform: feed it to HKDF. kInvalidArgument when the peer's point is of low
-// order.
+// order. Constant time.
 Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer);
 
-// --- Ed25519 [RFC 8032]
-// ------------------------------------------------------------------------------------------ `seed`
-// is 32 bytes.
+// --- Ed25519 [RFC 8032] ---
+
+// `seed` is 32 bytes.
 PublicKey Ed25519Public(BytesView seed);
 Signature Ed25519Sign(BytesView seed, BytesView message);
+// False, too, for every key of low order: such a key verifies one signature for many messages.
 bool Ed25519Verify(const PublicKey& key, BytesView message, BytesView signature);
 
-// --- randomness
-// --------------------------------------------------------------------------------------------------
+// --- randomness ---
+
 // The operating system's, through OpenSSL's private generator. The returned object is thread-safe.
 std::unique_ptr<Rng> NewSystemRng();
 SecretBytes RandomSecret(Rng& rng, size_t size);
 
-// --- expansion: AES-256-CTR, IV = u128be(block index) [specification 3.1]
-// ------------------------------------------ Overwrites `out` with the key stream from block
-// `first_block` (16 bytes a block) on.
+// --- expansion: AES-256-CTR, IV = u128be(block index) [specification 3.1] ---
+
+// Overwrites `out` with the key stream from block `first_block` (16 bytes a block) on. `key` is 32
+// bytes, here and below.
 void ExpandAesCtr(BytesView key, uint64_t first_block, std::span<uint8_t> out);
 
 // The same stream read in order, as a random source: equal keys give equal draws.
 // Thread-compatible.
 std::unique_ptr<Rng> NewSeededRng(BytesView key);
 
-// --- TLS certificates
-// ---------------------------------------------------------------------------------------------
+// --- TLS certificates ---
+
 struct TlsIdentity {
   std::string certificate_pem;
   std::string key_pem;  // ECDSA P-256, unencrypted
 };
-// A self-signed certificate authority. Times are Unix seconds.
+// A self-signed certificate authority. Times are Unix seconds, from 1970 to the end of the year
+// 9999. kInvalidArgument: the name is not 1 to 64 printable ASCII characters, or the times are not
+// in order.
 Result<TlsIdentity> MakeTlsAuthority(std::string_view common_name, int64_t not_before,
                                      int64_t not_after);
-// A server certificate signed by `authority` for the DNS names and IP addresses in `hosts` (at
-// least one).
+// A server certificate signed by `authority` for the DNS names and IP addresses in `hosts`: 1 to
+// 100, without port, brackets or wildcard. kInvalidArgument: a host is none, said by its number;
+// the times are not in order; `authority` is not an ECDSA certificate authority with its own key.
 Result<TlsIdentity> MakeTlsServer(const TlsIdentity& authority,
                                   const std::vector<std::string>& hosts, int64_t not_before,
                                   int64_t not_after);

@@ -15,8 +15,7 @@
 
 namespace chorus::math {
 
-// --- ring vectors and packing (ring.cc) [specification 3.4]
-// ------------------------------------------------------
+// --- ring vectors and packing (ring.cc) [specification 3.4] ----------------------------------
 int WordBytesFor(int bits);  // 2, 4 or 8: the smallest w with 8w >= bits, bits in 1..64
 RingVector ZeroVector(uint64_t dim, int bits);  // [dim] zeros in words for `bits`
 uint64_t DimOf(const RingVector& vector);
@@ -33,7 +32,7 @@ Bytes Pack(const RingVector& vector, int bits);
 // unchanged: wrong length, or pad bits that are not zero.
 Status AddPacked(RingVector& sum, BytesView packed, int bits);
 // Adds (or subtracts) the little-endian words of `stream` to words [first, first + stream.size() /
-// w) of `vector`.
+// w) of `vector`. Words past the end of either are left alone.
 enum class Sign : uint8_t { kAdd, kSubtract };
 void ApplyStream(RingVector& vector, uint64_t first, BytesView stream, Sign sign);
 // Word `index`, reduced to `bits` and read as two's complement.
@@ -58,10 +57,16 @@ struct FixedPoint {
   uint64_t vector_dim() const { return dim + kMetricCoordinates; }
 };
 
+// The L2 norm, summed in double in blocks so that its relative error stays below 2^-30 up to the
+// largest dim. Not finite exactly when a value is not. One sum for clipping and encoding, so that
+// what one made the other accepts.
+double Norm(std::span<const float> values);
+
 // The fewest bits that cannot wrap: 1 + ceil(log2(n_max * bound + 1)).
 int BitsFor(uint64_t n_max, uint64_t bound);
 // The encoding that a task implies. kInvalidArgument names the field: a bound of zero or above 2^31
-// - 1, W of zero or above B, a clip that is not finite and positive, or n_max * B beyond 62 bits.
+// - 1, W of zero or above B, a clip that is not finite and positive, n_max of zero, n_max * B
+// beyond 62 bits, or dim above limits::kDimMax.
 Result<FixedPoint> FixedPointFor(uint64_t dim, const ClipSpec& clip, const EncodingSpec& encoding,
                                  uint32_t n_max);
 // kInvalidArgument unless n_max * bound < 2^(bits - 1): sums could wrap.
@@ -72,13 +77,14 @@ struct Contribution {
   uint64_t examples = 0;          // trained on; counts for at most W
   uint64_t evaluated = 0;         // held-back examples; counts for at most W
   double accuracy = 0;            // on those, in [0, 1]
-  double loss = 0;                // mean, cut to [0, kLossMax]
+  double loss = 0;                // mean, finite and >= 0; counts for at most kLossMax
 };
 
 // Rounds each value to one of its two neighbouring integers so that the expectation is the value
 // (unbiased stochastic rounding), drawing from `rounding`. The time does not depend on the values.
-// kInvalidArgument: wrong dim, a value that is not finite, a norm above clip, accuracy or loss out
-// of range.
+// kInvalidArgument: wrong dim, a value that is not finite, a norm above clip (by more than a
+// float's rounding, 1e-6 of it), accuracy or loss out of range. The vector holds the client's
+// input: wipe it.
 Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
                           Rng& rounding);
 
@@ -90,12 +96,13 @@ struct Mean {
   double loss = 0;
 };
 
-// kAborted when a value lies outside contributors * bound, or the weights are negative or add up to
-// nothing: somebody sent garbage and the sum is not to be used. kInvalidArgument on a wrong dim.
+// kAborted when a value lies outside contributors * bound, the weights are negative, add up to
+// nothing or exceed contributors * W, or the metrics are more than those weights allow: somebody
+// sent garbage and the sum is not to be used. kInvalidArgument on a wrong dim or word size, or more
+// contributors than the bits hold.
 Result<Mean> Decode(const FixedPoint& encoding, const Sum& sum);
 
-// --- secret sharing (shamir.cc) [Shamir 1979; specification 3.1]
-// ---------------------------------------------------
+// --- secret sharing (shamir.cc) [Shamir 1979; specification 3.1] -----------------------------
 inline constexpr uint64_t kPrime = (uint64_t{1} << 61U) - 1;
 inline constexpr size_t kSharedSecretBytes = 32;
 inline constexpr size_t kLimbs = 5;  // 7, 7, 7, 7 and 4 bytes, little-endian
@@ -107,9 +114,12 @@ uint64_t FieldSubtract(uint64_t a, uint64_t b);
 uint64_t FieldMultiply(uint64_t a, uint64_t b);
 uint64_t FieldInverse(uint64_t a);  // 0 for 0
 
+// Wiped on destruction.
 struct Share {
   uint32_t x = 0;                    // > 0: the holder's roster index + 1
   std::array<uint64_t, kLimbs> y{};  // each < kPrime
+
+  ~Share() { Wipe({reinterpret_cast<uint8_t*>(y.data()), sizeof(y)}); }
 };
 
 struct SharingSpec {
@@ -120,21 +130,23 @@ struct SharingSpec {
 // by limb. Holds secrets: wiped on destruction.
 class Polynomial {
  public:
-  // `secret` is kSharedSecretBytes.
+  // `secret` is kSharedSecretBytes. With another size, or a threshold of zero, all shares are zeros
+  // and give nothing away.
   Polynomial(BytesView secret, SharingSpec spec, Rng& rng);
   // With given coefficients [kLimbs][threshold - 1], each < kPrime: for known answers.
   Polynomial(BytesView secret, std::span<const std::vector<uint64_t>> coefficients);
   ~Polynomial();
   Polynomial(const Polynomial&) = delete;
   Polynomial& operator=(const Polynomial&) = delete;
-  Share At(uint32_t x) const;  // x > 0. Horner's rule, constant time in the coefficients.
+  // x > 0; zeros for 0, where the secret is. Horner's rule, constant time in the coefficients.
+  Share At(uint32_t x) const;
 
  private:
   std::vector<std::array<uint64_t, kLimbs>> coefficients_;  // [threshold], the secret's limbs first
 };
 
-// Shares as 5 × 8 bytes little-endian. Reading gives kInvalidArgument for a wrong size or a limb >=
-// kPrime.
+// Shares as 5 × 8 bytes little-endian. Reading gives kInvalidArgument for a wrong size, an x of
+// zero or a limb >= kPrime.
 Bytes ShareBytes(const Share& share);
 Result<Share> ReadShare(uint32_t x, BytesView bytes);
 
@@ -142,7 +154,8 @@ Result<Share> ReadShare(uint32_t x, BytesView bytes);
 // same set. `xs` are distinct and > 0.
 std::vector<uint64_t> LagrangeAtZero(std::span<const uint32_t> xs);
 // Opens a secret from exactly the threshold's number of shares, whose x match the coefficients' in
-// order. kDataLoss when the limbs have bits where a secret has none: some share is wrong.
+// order; kInvalidArgument when there are not as many, or none. kDataLoss when the limbs have bits
+// where a secret has none: some share is wrong.
 Result<SecretBytes> OpenSecret(std::span<const Share> shares, std::span<const uint64_t> lagrange);
 
 }  // namespace chorus::math

@@ -1,0 +1,57 @@
+#include "chorus/policy.h"
+
+#include <string>
+
+namespace chorus {
+namespace {
+
+std::string Number(uint32_t number) { return std::to_string(number); }
+
+// The promises that only secure aggregation makes.
+Status PermitSecAgg(const Policy& policy, const SecAggSpec& task) {
+  if (task.honest_min < policy.honest_min) {
+    return PermissionDenied("the task lets your update hide among only " + Number(task.honest_min) +
+                            " honest clients; your policy asks for at least " +
+                            Number(policy.honest_min));
+  }
+  if (task.gamma_ppm < policy.gamma_ppm_min) {
+    return PermissionDenied("the task withstands only " + Number(task.gamma_ppm) +
+                            " corrupt clients in a million; your policy asks for at least " +
+                            Number(policy.gamma_ppm_min));
+  }
+  if (task.delta_ppm < policy.delta_ppm_min) {
+    return PermissionDenied("the task withstands only " + Number(task.delta_ppm) +
+                            " dropouts in a million clients; your policy asks for at least " +
+                            Number(policy.delta_ppm_min));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Status Permit(const Policy& policy, const TaskSpec& task) {
+  if (task.cohort.minimum < policy.cohort_min) {
+    return PermissionDenied("the task may add your update to only " + Number(task.cohort.minimum) +
+                            " clients' in all; your policy asks for at least " +
+                            Number(policy.cohort_min));
+  }
+  // Written so that a bound that is not a number is refused too.
+  if (!(task.clip.update_l2_norm_max <= policy.update_l2_norm_max)) {
+    return PermissionDenied(
+        "the task lets one update weigh " + std::to_string(task.clip.update_l2_norm_max) +
+        "; your policy allows at most " + std::to_string(policy.update_l2_norm_max));
+  }
+  switch (task.protocol) {
+    case Protocol::kPlain:
+      if (policy.allow_plain) return OkStatus();
+      return PermissionDenied(
+          "the task would let the coordinator read your update by itself; your policy allows only "
+          "encrypted sums");
+    case Protocol::kSecAgg:
+      return PermitSecAgg(policy, task.secagg);
+  }
+  return PermissionDenied(
+      "the task protects updates in a way that this version does not know; update the game");
+}
+
+}  // namespace chorus

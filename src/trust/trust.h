@@ -1,6 +1,7 @@
 // Who belongs to a key, and what a player's device accepts (Permit, in chorus/policy.h). Pure.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -33,5 +34,11 @@ Result<Certificate> ReadCertificate(BytesView bytes);
 // Accepts certificates by `issuer` that are valid now and name the key. `clock` must outlive it.
 std::unique_ptr<IdentityVerifier> NewCertificateVerifier(const PublicKey& issuer,
                                                          const Clock& clock);
+
+// The coordinator's: a certificate must be valid now and still `ahead` from now, so that none
+// expires between a client's admission to a round and its peers' own look at it, which would end
+// the round for all.
+std::unique_ptr<IdentityVerifier> NewAdmissionVerifier(const PublicKey& issuer, const Clock& clock,
+                                                       std::chrono::seconds ahead);
 
 }  // namespace chorus::trust

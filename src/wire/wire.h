@@ -17,8 +17,7 @@
 
 namespace chorus::wire {
 
-// --- files: protobuf text format
-// -----------------------------------------------------------------------------------
+// --- files: protobuf text format -------------------------------------------------------------
 // kInvalidArgument with line, column and what is wrong: an unknown field, a value of the wrong
 // type, a value that this version does not know, a task without protocol, model or name.
 Result<TaskSpec> ParseTaskText(std::string_view text);
@@ -31,8 +30,7 @@ Result<Policy> ParsePolicyText(std::string_view text);
 Bytes EncodeTask(const TaskSpec& task);
 Result<TaskSpec> DecodeTask(BytesView bytes);
 
-// --- calls
-// -----------------------------------------------------------------------------------------------------------
+// --- calls -----------------------------------------------------------------------------------
 // Names of the rpcs, as Transport::Call takes them.
 inline constexpr std::string_view kChallenge = "Challenge";
 inline constexpr std::string_view kCheckIn = "CheckIn";
@@ -131,7 +129,6 @@ Bytes Encode(const T& message);
 template <typename T>
 Result<T> Decode(BytesView bytes);
 
-// Both ends sign and check the same words.
-// H_L-fields of CheckInRequest.signature and Invitation.task_signature are in docs/wire_format.md.
+// What CheckInRequest.signature and Invitation.task_signature are over: docs/wire_format.md.
 
 }  // namespace chorus::wire

@@ -1,0 +1,189 @@
+// SecAgg inside: messages, key schedule and masks, which both sides and the known-answer tests
+// share, and the factories behind protocols.h. The protocol is SA+ in complete-graph mode
+// [specification 3]:
+//
+//   R0  Offer          -> Advertise  fresh keys, signed by the identity
+//   R2  RosterAndPeers -> Shares     all keys under one Merkle root; shares of s_u and b_u to each
+//   R3  Deliver        -> Masked     the input under a self mask and a mask with each peer
+//   R4  Survivors      -> Acks       who is alive, shown by edge tags; acknowledged to each
+//   R5  AckSet         -> Unmask     of each owner one share: of b_u if alive, of s_u if dropped
+//
+// Integers are big-endian; lists are a u32 count and entries strictly ascending by roster index.
+// [specification 3.5]
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "aggregation/protocols.h"
+#include "math/math.h"
+
+namespace chorus::aggregation {
+
+using Index = uint32_t;                                             // place in the roster, from 0
+using Tag = std::array<uint8_t, 16>;                                // a truncated HMAC
+inline constexpr size_t kSharePairBytes = 2 * math::kShareBytes;    // of s_u, then of b_u
+inline constexpr size_t kSealedSharesBytes = kSharePairBytes + 16;  // under AES-256-GCM
+
+// --- offers: common to every protocol (params.cc) --------------------------------------------
+Bytes MakeOffer(const SessionParams& params, BytesView signing_seed);
+struct AcceptedOffer {
+  SessionParams params;
+  Digest sid0{};
+};
+// kUnauthenticated: not signed by the pinned coordinator; kPermissionDenied: not what was agreed
+// to.
+Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question);
+// kAborted when a value lies outside contributors * bound: garbage that only shows in the sum.
+Status CheckSumRange(const SessionParams& params, const Sum& sum);
+
+// --- messages (secagg_messages.cc) -----------------------------------------------------------
+// Decoders give kInvalidArgument on anything but a canonical encoding, before they allocate more
+// than the input's own size. `limit` is the roster's size: every index is below it.
+struct Advertise {
+  Digest sid0{};
+  PublicKey id{};
+  PublicKey c{};  // channel key
+  PublicKey s{};  // mask key
+  Bytes evidence;
+  Signature signature{};
+};
+Bytes Encode(const Advertise& message);
+Result<Advertise> DecodeAdvertise(BytesView bytes);
+Digest AdvertiseMessage(const Advertise& message);  // what is signed
+
+struct Peer {
+  Index index = 0;
+  PublicKey id{};
+  PublicKey c{};
+  PublicKey s{};
+  Bytes evidence;
+  Signature signature{};     // of its Advertise
+  std::vector<Digest> path;  // RFC 6962 audit path of its leaf
+};
+struct RosterAndPeers {
+  uint32_t n = 0;
+  Index index = 0;  // the receiver's
+  Digest root{};
+  std::vector<Digest> path;  // of the receiver's leaf
+  Signature signature{};     // by the coordinator over RosterMessage
+  std::vector<Peer> peers;   // all others; they are the receiver's out and in list at once
+};
+Digest RosterMessage(const Digest& sid0, uint32_t n, const Digest& root);
+// A record as it stands in every receiver's question.
+Bytes EncodePeer(const Peer& peer);
+// The whole question for `message.index`; `records` are EncodePeer of every roster member.
+Bytes EncodeRoster(const RosterAndPeers& message, std::span<const Bytes> records);
+Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max);
+
+using SealedShares = std::array<uint8_t, kSealedSharesBytes>;
+struct Shares {
+  Digest commitment{};                                 // com_u to b_u
+  std::vector<std::pair<Index, SealedShares>> sealed;  // for each peer
+  Signature signature{};
+};
+Digest SharesMessage(const Digest& sid, Index sender, const Shares& message);
+Bytes Encode(const Shares& message);
+Result<Shares> DecodeShares(BytesView bytes, uint32_t limit);
+
+struct Delivery {
+  Index from = 0;
+  Digest commitment{};
+  SealedShares sealed{};
+};
+Bytes EncodeDeliver(std::span<const Delivery> entries);
+Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit);
+
+struct Masked {
+  Digest sid{};
+  std::vector<Index> failed;                 // whose ciphertext did not open: blame only
+  std::vector<std::pair<Index, Tag>> edges;  // a tag for each neighbour with a mask
+  BytesView packed;                          // y, a view into the decoded bytes
+  Signature signature{};
+};
+Digest MaskedMessage(Index sender, const Masked& message);
+Bytes Encode(const Masked& message);
+Result<Masked> DecodeMasked(BytesView bytes, uint32_t limit, uint64_t packed_bytes);
+uint64_t MaskedBytesMax(uint32_t neighbours, uint64_t packed_bytes);
+
+enum class Fate : uint8_t { kAlive = 1, kDropped = 2 };
+struct Survivor {
+  Index owner = 0;
+  Fate fate = Fate::kAlive;
+  Tag edge{};  // owner's edge tag to the receiver; only when alive
+};
+Bytes EncodeSurvivors(std::span<const Survivor> entries);
+Result<std::vector<Survivor>> DecodeSurvivors(BytesView bytes, uint32_t limit);
+
+struct Acks {
+  std::vector<std::pair<Index, Tag>> acks;  // to each owner accepted as alive
+  std::vector<Index> refused;               // owners whose edge tag did not verify
+};
+Bytes Encode(const Acks& message);
+Result<Acks> DecodeAcks(BytesView bytes, uint32_t limit);
+
+using AckSet = std::vector<std::pair<Index, Tag>>;  // from each holder to the receiver
+Bytes EncodeAckSet(const AckSet& entries);
+Result<AckSet> DecodeAckSet(BytesView bytes, uint32_t limit);
+
+struct UnmaskEntry {
+  Index owner = 0;
+  Fate fate = Fate::kAlive;  // alive: a share of b; dropped: a share of s
+  math::Share share;
+};
+// Fails like the decoders; shares are read for holder `x`.
+Result<std::vector<UnmaskEntry>> DecodeUnmask(BytesView bytes, uint32_t limit, uint32_t x);
+Bytes EncodeUnmask(std::span<const UnmaskEntry> entries);
+
+// --- key schedule (secagg_keys.cc) [specification 3.4] ---------------------------------------
+Digest SessionId(const Digest& sid0, uint32_t n, const Digest& root);
+Digest OrderKey(const Digest& sid0, const PublicKey& id);  // the roster ascends by it
+Digest RosterLeaf(const Digest& sid0, const PublicKey& id, const PublicKey& c, const PublicKey& s);
+
+// One end of an unordered pair, as the key schedule names it.
+struct End {
+  Index index = 0;
+  PublicKey key{};
+};
+// Keys of the channel between `me` and `peer`; key fields of the ends are C.
+struct ChannelKeys {
+  SecretBytes seal;     // k_enc(me -> peer)
+  SecretBytes open;     // k_enc(peer -> me)
+  SecretBytes ack_out;  // k_ack(me -> peer)
+  SecretBytes ack_in;   // k_ack(peer -> me)
+};
+// kInvalidArgument when the peer's key is of low order.
+Result<ChannelKeys> DeriveChannel(const Digest& sid, BytesView c_secret, const End& me,
+                                  const End& peer);
+// k_pair; key fields are S. The same from both ends.
+Result<SecretBytes> DerivePairMask(const Digest& sid, BytesView s_secret, const End& me,
+                                   const End& peer);
+SecretBytes DeriveSelfMask(const Digest& sid, BytesView b, Index owner);
+Digest ShareCommitment(const Digest& sid, Index owner, BytesView b);
+Bytes ShareAssociatedData(const Digest& sid, Index from, Index to, const GraphParams& graph,
+                          const Digest& commitment);
+Tag EdgeTag(BytesView ack_key, const Digest& sid);
+Tag AckTag(BytesView ack_key, const Digest& sid);
+
+// The PRG stream of `key` as words, added to or taken from a whole vector.
+struct Mask {
+  SecretBytes key;
+  math::Sign sign = math::Sign::kAdd;
+};
+// Tile by tile, all masks of a tile while it is in cache [specification 3.11].
+void ApplyMasks(RingVector& vector, std::span<const Mask> masks);
+// The sign with which u carries the mask of the pair (u, v).
+inline math::Sign PairSign(Index u, Index v) {
+  return u < v ? math::Sign::kAdd : math::Sign::kSubtract;
+}
+
+// --- the machines ----------------------------------------------------------------------------
+Result<std::unique_ptr<Aggregator>> NewPlainAggregator(AggregatorOptions options);
+std::unique_ptr<Contributor> NewPlainContributor(ContributorOptions options);
+Result<std::unique_ptr<Aggregator>> NewSecAggAggregator(AggregatorOptions options);
+std::unique_ptr<Contributor> NewSecAggContributor(ContributorOptions options);
+
+}  // namespace chorus::aggregation

@@ -1,0 +1,30 @@
+// The tool's commands. Each is one .cc, made by the factory below; main.cc parses and runs one.
+#pragma once
+
+#include <memory>
+
+#include "chorus/status.h"
+
+namespace CLI {
+class App;
+}
+
+namespace chorus::cli {
+
+// A subcommand and the options that it was given. Must outlive the parse.
+class Command {
+ public:
+  virtual ~Command() = default;
+  virtual CLI::App& app() = 0;
+  virtual Status Run() = 0;
+};
+
+std::unique_ptr<Command> NewKeysInit(CLI::App& keys);
+std::unique_ptr<Command> NewKeysClient(CLI::App& keys);
+std::unique_ptr<Command> NewSplit(CLI::App& tool);
+std::unique_ptr<Command> NewServe(CLI::App& tool);
+std::unique_ptr<Command> NewTrain(CLI::App& tool);
+std::unique_ptr<Command> NewStatus(CLI::App& tool);
+std::unique_ptr<Command> NewExport(CLI::App& tool);
+
+}  // namespace chorus::cli

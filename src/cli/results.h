@@ -1,0 +1,40 @@
+// A task's results in a coordinator's state folder, and how good its models are.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chorus/client.h"
+#include "chorus/model.h"
+#include "chorus/store.h"
+#include "cli/report.h"
+
+namespace chorus::cli {
+
+// The store in the state folder `folder` of `chorus serve`. kNotFound when there is none and
+// `make` is false.
+Result<std::unique_ptr<Store>> OpenState(const std::string& folder, bool make);
+
+Result<std::optional<TaskRecord>> FindTask(Store& store, std::string_view name);
+// In ascending order.
+Result<std::vector<RoundReport>> CommittedRounds(Store& store, const TaskId& task);
+// [dim] weights of `model`. kNotFound: not kept; kDataLoss: of another size, or damaged.
+Result<Weights> LoadWeights(Store& store, const Digest& hash, const ModelSpec& model);
+
+// Measures models on one set of examples. Thread-compatible.
+class Evaluator {
+ public:
+  // Reads the examples in `folder`, which must fit the model.
+  static Result<Evaluator> Load(const std::string& folder, const ModelSpec& model);
+  Result<Measured> Measure(const Weights& weights) const;
+
+ private:
+  Evaluator(Examples examples, ModelSpec model);
+  Examples examples_;
+  ModelSpec model_;
+};
+
+}  // namespace chorus::cli

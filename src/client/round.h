@@ -1,0 +1,113 @@
+// A client's part in one round: what it agrees to, what it trains, what it lets out.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "chorus/aggregation.h"
+#include "chorus/bytes.h"
+#include "chorus/model.h"
+#include "chorus/status.h"
+#include "chorus/task.h"
+#include "client/session.h"
+#include "math/math.h"
+
+namespace chorus::client {
+
+// A task that the coordinator signed and this client agrees to.
+struct AcceptedTask {
+  TaskSpec spec;
+  TaskId id{};
+  Digest hash{};              // SHA-256 of the task's bytes as signed
+  math::FixedPoint encoding;  // that the task implies; its dim is the model's
+};
+
+// kUnauthenticated: not signed by the pinned coordinator. kPermissionDenied: against the player's
+// policy. kInvalidArgument: the task cannot work, or this device's examples do not fit its model.
+// kResourceExhausted: training needs more memory than allowed. Each in words for the player.
+Result<AcceptedTask> AcceptTask(const SessionOptions& options, BytesView task,
+                                const Signature& signature);
+
+// At most so many bytes are held at once while training this task and contributing to it.
+uint64_t RoundBytes(const AcceptedTask& task, const Examples& examples);
+
+// A model as it was received, its content checked against `sha256`.
+struct Model {
+  Digest sha256{};
+  Weights weights;
+};
+
+// A model on its way here, in pieces and in order. It outlives a lost session, so that what was
+// received is not fetched again.
+class ModelDownload {
+ public:
+  ModelDownload() = default;
+  ModelDownload(const Digest& sha256, uint64_t dim) : model_{sha256, Weights(dim)} {}
+
+  bool Of(const Digest& sha256, uint64_t dim) const {
+    return model_.sha256 == sha256 && model_.weights.size() == dim;
+  }
+  const Digest& sha256() const { return model_.sha256; }
+  uint64_t received() const { return received_; }  // bytes
+  bool whole() const { return received_ == model_.weights.size() * sizeof(float); }
+  // The next piece. kInvalidArgument: a total or a size that cannot be; nothing has changed.
+  Status Take(BytesView piece, uint64_t total_bytes);
+  // The model, once whole. kDataLoss: its content is not what the digest promised.
+  Result<Model> Finish() &&;
+
+ private:
+  Model model_;
+  uint64_t received_ = 0;
+};
+
+// How long a round of this task can take before nobody waits for it any more.
+std::chrono::milliseconds LongestRound(const DeadlineSpec& deadlines);
+
+// Random draws for `purpose` ("held-back", "order", "rounding") in `round`: keyed afresh from the
+// system's randomness, save that held-back examples are the same for the life of an identity; all
+// from the experiment's seed when there is one.
+std::unique_ptr<Rng> DrawsFor(const SessionOptions& options, std::string_view purpose,
+                              uint64_t round);
+
+// Use: Permit, Train, then Answer for each question. Thread-compatible.
+class Round {
+ public:
+  // What `options` points to must outlive the round.
+  Round(const SessionOptions& options, AcceptedTask task, uint64_t number);
+
+  // Whether the ledger lets this round's update be made from `model`. kPermissionDenied in words
+  // for the player; kDataLoss: the model holds numbers that are not finite.
+  Status Permit(const Model& model);
+  // Trains on this device's examples, starting from `model`, and makes ready to contribute.
+  // kCancelled; kAborted: training diverged. Every copy of the result but the contributor's is
+  // wiped.
+  Status Train(const Model& model);
+  // The answer to send to `question`. When it carries the update, the ledger has it on disk before
+  // this returns. A failure ends the round: its code may be sent, nothing else.
+  Result<SecretBytes> Answer(BytesView question);
+
+  const AcceptedTask& task() const { return task_; }
+  // Whether the ledger, not the protocol, made Answer fail.
+  bool refused_by_ledger() const { return refused_by_ledger_; }
+  // Whether an update was put into the ledger, so that it may have left this device.
+  bool uploaded() const { return uploaded_; }
+  // Whether every question of the protocol was answered.
+  bool done() const { return contributor_ != nullptr && contributor_->done(); }
+
+ private:
+  Result<RingVector> TrainAndEncode(const Model& model) const;
+  Status NoteAttempt();
+
+  const SessionOptions options_;
+  const AcceptedTask task_;
+  const uint64_t number_;
+  Digest model_hash_{};
+  std::unique_ptr<Contributor> contributor_;
+  bool attempted_ = false;
+  bool uploaded_ = false;
+  bool refused_by_ledger_ = false;
+};
+
+}  // namespace chorus::client

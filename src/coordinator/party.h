@@ -1,0 +1,175 @@
+// The clients that have checked in: who they are, what waits for them, and what they are sending.
+// Knows nothing of rounds; every bound on what a client can make the coordinator hold is kept here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "chorus/aggregation.h"
+#include "chorus/bytes.h"
+#include "chorus/host.h"
+#include "chorus/status.h"
+#include "coordinator/core.h"
+#include "crypto/crypto.h"
+#include "wire/wire.h"
+
+namespace chorus::coordinator {
+
+// What one Next gives.
+using Item = decltype(wire::NextReply::what);
+
+// An answer on its way in. Its memory grows with the bytes that came, never with those announced.
+struct Upload {
+  uint64_t sequence = 0;   // of the item that it answers
+  uint64_t bytes_max = 0;  // longer is refused before it is received
+  uint64_t total_bytes = 0;
+  Digest sha256{};
+  Bytes buffer;
+  std::optional<crypto::Sha256Stream> hash;  // absent: nothing was announced so far
+};
+
+// The last answer that was complete, so that a repeat of it (its reply was lost) changes nothing.
+struct Answered {
+  uint64_t sequence = 0;
+  uint64_t total_bytes = 0;
+  Digest sha256{};
+  Status outcome;
+};
+
+struct Party {
+  PartyId id = 0;
+  PublicKey identity{};
+  uint64_t serial = 0;  // the issuer's number for it
+  SecretBytes token;
+  uint64_t challenge = 0;  // number of the challenge that opened the session; older ones are stale
+  Time contact{};          // last call
+  Time idle_since{};       // last call, or the end of its last round
+  bool in_round = false;   // from the invitation until it has nothing more to do with the round
+
+  uint64_t sequence = 0;                // of the latest item
+  std::optional<wire::NextReply> item;  // the latest item, while not dealt with
+  Bytes question;                       // the whole body of the latest question
+  Digest question_sha256{};
+  Reply parked;  // a Next that waits; answered at parked_until at the latest
+  uint64_t parked_done = 0;
+  Time parked_until{};
+  std::optional<Upload> upload;  // what may be sent now
+  std::optional<Answered> answered;
+};
+
+// Payload bytes from and to clients in a round.
+struct Traffic {
+  uint64_t up = 0;
+  uint64_t down = 0;
+};
+
+struct Admission {
+  wire::SessionToken session{};
+  std::optional<PartyId> replaced;  // the same identity's older session, which is gone
+};
+
+struct SelectionSeed {
+  uint64_t seed = 0;
+  uint64_t round = 0;
+};
+
+struct PartiesOptions {
+  PublicKey coordinator{};                     // what clients sign their check-in for
+  const IdentityVerifier* verifier = nullptr;  // must outlive the object, as `rng`
+  Rng* rng = nullptr;
+  // Bounds; tests make them small.
+  size_t sessions_max = 0;
+  uint64_t uploads_in_flight_bytes_max = 0;
+};
+
+// Every open session. Thread-compatible. Pointers to a party stay valid until the party is removed:
+// by its identity's next CheckIn, or by Forget.
+class Parties {
+ public:
+  explicit Parties(const PartiesOptions& options);
+  // Answers what is parked with kUnavailable.
+  ~Parties();
+  Parties(const Parties&) = delete;
+  Parties& operator=(const Parties&) = delete;
+
+  // A challenge holds its own number and time under a MAC, so a flood of them costs no memory.
+  Digest NewChallenge(Time now);
+  // kUnimplemented: another version; kUnauthenticated: a challenge that is not ours, is too old or
+  // was used by this identity, evidence that does not vouch for the key, or a wrong signature;
+  // kResourceExhausted: too many sessions.
+  Result<Admission> CheckIn(const wire::CheckInRequest& request, Time now);
+  // The party whose session this is; null when there is none. Notes the contact.
+  Party* Authenticate(const wire::SessionToken& session, Time now);
+  Party* Find(PartyId id);
+  size_t size() const { return parties_.size(); }
+
+  // Each makes its argument the party's next item, in place of the one before, and answers a parked
+  // Next. What the party was sending for the item before is dropped.
+  void Tell(Party& party, wire::RoundOver over);
+  void Ask(Party& party, wire::Invitation invitation);  // answered by an upload of no bytes
+  void Ask(Party& party, chorus::Question question);
+  // Nothing is asked of the party any more: its step has closed.
+  void Withdraw(Party& party);
+  // Likewise, and it has nothing more to do with its round.
+  void LeaveRound(Party& party, Time now);
+
+  // Answers a Next now, or parks it. kInvalidArgument when `done` was never given.
+  void Next(Party& party, uint64_t done, Time now, Reply reply);
+  // Every later Next, and those parked, are told that the task is complete.
+  void Complete();
+
+  // Takes one chunk. True: the answer is whole and lies in party.upload->buffer, and the caller
+  // gives its judgement to FinishUpload. False: there is more to come, or it was answered before;
+  // *received says how many bytes are held.
+  Result<bool> Receive(Party& party, const wire::UploadRequest& request, uint64_t* received);
+  void FinishUpload(Party& party, Status outcome);
+
+  // A chunk of `body` from `offset` on; kOutOfRange at its end and beyond.
+  Result<wire::DownloadReply> Chunk(const Party& party, BytesView body, uint64_t offset);
+
+  // Ids, ascending, of those who are in no round, have no item to deal with, and called lately.
+  std::vector<PartyId> Waiting(Time now) const;
+  // At most `count` of `waiting` (ascending ids): a uniform draw; or, in an experiment, the first
+  // by a hash of its seed, the round and their issuer's number, whatever order they came in.
+  std::vector<PartyId> Select(std::vector<PartyId> waiting, size_t count,
+                              const std::optional<SelectionSeed>& experiment);
+  // Answers the parked calls that waited long enough, and forgets the sessions that were idle too
+  // long.
+  void Tick(Time now);
+  Time NextTick() const;
+
+  Traffic TakeTraffic() { return std::exchange(traffic_, {}); }
+
+ private:
+  Status CheckChallenge(const Digest& challenge, Time now) const;
+  Digest MakeChallenge(uint64_t number, Time now) const;
+  Status RefuseUpload(const Party& party, const wire::UploadRequest& request) const;
+  Status Append(Upload& upload, BytesView data);
+  void Put(Party& party, Item what, Bytes body, std::optional<Upload> upload);
+  void CloseUpload(Party& party);
+  void AnswerParked(Party& party, Result<Bytes> answer);
+  Bytes EncodeItem(const Party& party);
+  Bytes EncodeWait(uint64_t done) const;
+  void Remove(PartyId id, Status why);
+
+  PartiesOptions options_;
+  SecretBytes challenge_key_;
+  uint64_t challenges_ = 0;
+  PartyId last_id_ = 0;
+  std::map<PartyId, Party> parties_;
+  std::map<PublicKey, PartyId> by_identity_;
+  std::set<std::pair<Time, PartyId>> parked_;
+  uint64_t in_flight_bytes_ = 0;  // capacity of all upload buffers
+  Traffic traffic_;
+  bool complete_ = false;
+  Time next_sweep_{};
+};
+
+}  // namespace chorus::coordinator

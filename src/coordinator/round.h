@@ -1,0 +1,145 @@
+// One round, from the invitations to the sum, as a pure machine over time: it is told what parties
+// answered and what time it is, and says whom to ask what. Also what every round of a task shares:
+// the checks of the task (ValidateTask of
+// chorus/coordinator.h), what the store keeps of it, and the parameters of its sessions.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "aggregation/protocols.h"
+#include "base/random.h"
+#include "chorus/aggregation.h"
+#include "chorus/bytes.h"
+#include "chorus/host.h"
+#include "chorus/model.h"
+#include "chorus/status.h"
+#include "chorus/store.h"
+#include "chorus/task.h"
+#include "coordinator/core.h"
+
+namespace chorus::coordinator {
+
+// The weights as they are served and stored: binary32 little-endian in layout order.
+BytesView BytesOf(std::span<const float> weights);
+
+// What the store keeps of a task, with the model that goes with it.
+struct TaskState {
+  TaskRecord record;
+  Weights weights;
+};
+// Loads the task of options (valid) from `store`, its open rounds marked aborted; or creates it
+// with the weights given, else drawn. kInvalidArgument: the weights do not fit the model;
+// kFailedPrecondition: the store has a task of this name with another specification; else the
+// store's.
+Result<TaskState> OpenTask(const CoreOptions& options, Store& store, Rng& rng);
+
+// The parameters of one round's session, but for the nonce. The client computes the same from the
+// task and the model that it was sent, and compares.
+struct SessionSubject {
+  const TaskSpec& task;  // valid
+  BytesView task_bytes;  // as signed
+  std::span<const float> weights;
+  uint64_t round = 0;
+};
+Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subject);
+
+struct RoundOptions {
+  const TaskSpec* task = nullptr;  // must outlive the round, as signing_seed and verifier
+  aggregation::SessionParams params;
+  BytesView signing_seed;
+  const IdentityVerifier* verifier = nullptr;
+  std::vector<PartyId> invited;  // distinct
+};
+
+// A step that has ended: the training first, then the protocol's.
+struct ClosedStep {
+  std::string_view name;
+  uint32_t asked = 0;
+  uint32_t answered = 0;
+};
+
+// What happened since it was last taken.
+struct RoundNews {
+  std::vector<Question> questions;
+  std::vector<PartyId> lost;  // out of the round for not answering, or no longer asked
+  std::vector<ClosedStep> closed;
+};
+
+// A step that is open.
+struct Step {
+  std::set<PartyId> pending;  // asked, still in the round and not heard
+  uint32_t asked = 0;
+  uint32_t answered = 0;
+  uint32_t declined = 0;
+  Time deadline{};
+  std::optional<Time> hedge_until;  // set once nearly all have answered
+};
+// The phases of a round; each owns what it needs, so leaving it lets that go.
+struct Training {
+  Step step;
+  std::vector<PartyId> ready;
+};
+struct Aggregating {
+  std::unique_ptr<Aggregator> aggregator;
+  Step step;
+  size_t index = 0;  // of the protocol's steps
+};
+struct Ended {
+  Result<Sum> outcome;
+};
+
+// Thread-compatible.
+class Round {
+ public:
+  Round(RoundOptions options, Time now);
+
+  // Takes an answer: of no bytes to the invitation, then the protocol's. A failure is what to tell
+  // its sender, who is then out of the round. kFailedPrecondition: not asked in this step, or
+  // answered already.
+  Status Hear(PartyId from, BytesView answer);
+  // The party will not answer: it declined, its session ended, or it failed. The step does not
+  // wait for it. Of a party that is not in the round: no effect.
+  enum class Departure : uint8_t { kDeclined, kFailed };
+  void Leave(PartyId party, Departure departure);
+  // Does what is due by `now`. Call it after every Hear and Leave, and at NextTick().
+  void Advance(Time now);
+  Time NextTick() const;  // Time::max() once ended
+
+  RoundNews TakeNews() { return std::exchange(news_, {}); }
+  std::string_view step() const;  // the open step's name; empty once ended
+  // Null while the round goes on; then its sum, or why there is none.
+  Result<Sum>* outcome();
+  bool Contributed(PartyId party) const { return contributed_.contains(party); }
+
+  uint32_t declined() const { return declined_; }
+  const std::vector<uint32_t>& dropouts() const { return dropouts_; }  // of the closed steps
+
+ private:
+  using Phase = std::variant<Training, Aggregating, Ended>;
+
+  Step* OpenStep();
+  const Step* OpenStep() const;
+  void Close(const Step& step);
+  Phase AfterTraining(Training& training, Time now);
+  Phase AfterStep(Aggregating& aggregating, Time now);
+  Result<Step> AskStep(Aggregator& aggregator, size_t index, Time now);
+  bool IsInputStep(size_t index) const;
+
+  RoundOptions options_;
+  std::set<PartyId> members_;      // still in the round
+  std::set<PartyId> contributed_;  // heard in the step that carries the input
+  uint32_t declined_ = 0;
+  std::vector<uint32_t> dropouts_;
+  RoundNews news_;
+  Phase phase_;
+};
+
+}  // namespace chorus::coordinator

@@ -1,0 +1,43 @@
+// The coordinator's calls over gRPC: bytes in, bytes out, nothing decoded. gRPC ends in service.cc.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "chorus/bytes.h"
+#include "chorus/status.h"
+#include "coordinator/core.h"
+
+namespace chorus::coordinator {
+
+struct ServiceOptions {
+  std::string listen;               // host:port; port 0 takes a free one
+  std::string tls_certificate_pem;  // chain
+  std::string tls_key_pem;
+  bool plaintext = false;  // without TLS, and then without the two above
+};
+
+// What is wrong with them without touching the network: kInvalidArgument for no address, TLS with
+// less than both of certificate and key, plaintext with either.
+Status CheckServiceOptions(const ServiceOptions& options);
+
+// Where requests go: the rpc's name (one of wire.h's, valid for ever), its bytes, and what answers
+// it. Called on gRPC's threads, several at a time: it queues and returns. `reply` takes the first
+// answer from any thread and ignores others; when its last copy goes unanswered, the caller gets
+// kUnavailable.
+using RequestSink = std::function<void(std::string_view method, Bytes request, Reply reply)>;
+
+class Service {
+ public:
+  // Listens. kInvalidArgument: see CheckServiceOptions, or PEM that is none; kUnavailable: the
+  // address cannot be had, named.
+  static Result<std::unique_ptr<Service>> Start(const ServiceOptions& options, RequestSink sink);
+  // Stops listening and ends every call. Whoever holds a Reply must have answered or dropped it
+  // before, or does so soon from another thread: gRPC waits for them.
+  virtual ~Service() = default;
+  virtual int port() const = 0;
+};
+
+}  // namespace chorus::coordinator

@@ -1,0 +1,201 @@
+// A whole secure sum in memory: one aggregator, many contributors, and hooks where a test drops,
+// changes or watches messages. Everything follows from a seed.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "aggregation/protocols.h"
+#include "aggregation/secagg.h"
+#include "base/codec.h"
+#include "crypto/crypto.h"
+#include "math/math.h"
+
+namespace chorus::aggregation {
+
+// Certifies everybody but those named.
+class ListVerifier final : public IdentityVerifier {
+ public:
+  Result<Identity> Verify(const PublicKey& key, BytesView) const override {
+    if (refused.contains(key)) return Unauthenticated("not certified");
+    return Identity{};
+  }
+  std::set<PublicKey> refused;
+};
+
+struct CohortShape {
+  Protocol protocol = Protocol::kSecAgg;
+  uint32_t clients = 5;
+  uint64_t dim = 8;
+  int bits = 21;
+  uint64_t bound = 1000;
+  uint32_t minimum = 3;
+  uint32_t gamma_ppm = 50'000;
+  uint32_t delta_ppm = 100'000;
+};
+
+// A message under way: which step of the protocol (0-based), which client.
+struct Where {
+  size_t step = 0;
+  size_t client = 0;
+};
+
+class Cohort {
+ public:
+  static constexpr PartyId kFirstParty = 100;
+
+  explicit Cohort(uint64_t seed, CohortShape shape = {}) : shape_(shape), seed_(seed) {
+    signing_seed = Secret("coordinator", 0);
+    coordinator = crypto::Ed25519Public(signing_seed.Reveal());
+    params = Params();
+    for (size_t i = 0; i < shape.clients; ++i) {
+      identities.push_back(Secret("identity", i));
+      rngs.push_back(crypto::NewSeededRng(Secret("keys", i).Reveal()));
+      inputs.push_back(Input(i));
+      contributors.push_back(*NewContributor(OptionsFor(i)));
+    }
+  }
+
+  // The client answers nothing from `from_step` on.
+  void DropOut(size_t client, size_t from_step) { drops_[client] = from_step; }
+
+  // Hooks; the body may be changed. `on_question` returning false loses the message.
+  std::function<bool(Where, Bytes&)> on_question = [](Where, Bytes&) { return true; };
+  std::function<bool(Where, Bytes&)> on_answer = [](Where, Bytes&) { return true; };
+  // Order in which answers arrive: given the answerers, reorders them.
+  std::function<void(std::vector<size_t>&)> arrival = [](std::vector<size_t>&) {};
+
+  Result<Sum> Run() {
+    CHORUS_TRY(Begin());
+    while (!aggregator->done()) CHORUS_TRY(Step());
+    return aggregator->Finish();
+  }
+
+  Status Begin() {
+    AggregatorOptions options;
+    options.params = params;
+    options.signing_seed = signing_seed.Reveal();
+    options.verifier = &verifier;
+    for (size_t i = 0; i < shape_.clients; ++i) options.parties.push_back(kFirstParty + i);
+    CHORUS_TRY_ASSIGN(aggregator, NewAggregator(std::move(options)));
+    return OkStatus();
+  }
+
+  Status Step() {
+    CHORUS_TRY_ASSIGN(std::vector<Question> questions, aggregator->Ask());
+    std::map<size_t, Bytes> answers;
+    std::vector<size_t> order;
+    for (Question& question : questions) {
+      const size_t client = question.to - kFirstParty;
+      answer_bytes_max[client] = question.answer_bytes_max;
+      if (drops_.contains(client) && drops_[client] <= step) continue;
+      if (!on_question({step, client}, question.body)) continue;
+      Result<Bytes> answer = contributors[client]->Answer(question.body);
+      client_status[client] = answer.status();
+      if (!answer.ok() || !on_answer({step, client}, *answer)) continue;
+      answers[client] = *std::move(answer);
+      order.push_back(client);
+    }
+    arrival(order);
+    for (const size_t client : order) {
+      hear_status[client] = aggregator->Hear(kFirstParty + client, answers[client]);
+    }
+    ++step;
+    return aggregator->Close();
+  }
+
+  // The exact sum over `clients`, reduced to the ring.
+  std::vector<int64_t> Expected(const std::set<size_t>& clients) const {
+    std::vector<int64_t> sum(shape_.dim, 0);
+    for (const size_t client : clients) {
+      for (uint64_t j = 0; j < shape_.dim; ++j) sum[j] += inputs[client][j];
+    }
+    return sum;
+  }
+
+  std::vector<int64_t> Values(const Sum& sum) const {
+    std::vector<int64_t> values;
+    for (uint64_t j = 0; j < shape_.dim; ++j) {
+      values.push_back(math::SignedAt(sum.values, j, shape_.bits));
+    }
+    return values;
+  }
+
+  ContributorOptions OptionsFor(size_t client) {
+    ContributorOptions options;
+    options.coordinator = coordinator;
+    options.expected = params;
+    options.honest_min = 1;
+    options.identity_seed = identities[client].Reveal();
+    options.evidence = {1, 2, 3};
+    options.verifier = &verifier;
+    options.rng = rngs[client].get();
+    options.input = math::ZeroVector(shape_.dim, shape_.bits);
+    for (uint64_t j = 0; j < shape_.dim; ++j) {
+      math::SetSigned(options.input, j, inputs[client][j]);
+    }
+    return options;
+  }
+
+  SecretBytes Secret(std::string_view tag, uint64_t index) const {
+    const Digest digest =
+        crypto::LabeledHash("CHORUS1/test", {ViewOf(tag), Writer().U64(seed_).U64(index).view()});
+    return SecretBytes(Bytes(digest.begin(), digest.end()));
+  }
+
+  SecretBytes signing_seed;
+  PublicKey coordinator{};
+  SessionParams params;
+  ListVerifier verifier;
+  std::vector<SecretBytes> identities;
+  std::vector<std::unique_ptr<Rng>> rngs;
+  std::vector<std::vector<int64_t>> inputs;  // [clients × dim]
+  std::vector<std::unique_ptr<Contributor>> contributors;
+  std::unique_ptr<Aggregator> aggregator;
+  size_t step = 0;
+  std::map<size_t, Status> client_status;  // of each client's last answer
+  std::map<size_t, Status> hear_status;    // what the aggregator said to it
+  std::map<size_t, uint64_t> answer_bytes_max;
+
+ private:
+  SessionParams Params() const {
+    SessionParams p;
+    p.protocol = shape_.protocol;
+    p.round = 7;
+    p.vec_len = shape_.dim;
+    p.bits = static_cast<uint8_t>(shape_.bits);
+    p.word_bytes = static_cast<uint8_t>(math::WordBytesFor(shape_.bits));
+    p.bound = shape_.bound;
+    p.n_min = shape_.minimum;
+    p.n_max = std::max(shape_.clients, shape_.minimum);
+    p.gamma_ppm = shape_.gamma_ppm;
+    p.delta_ppm = shape_.delta_ppm;
+    p.a_min = 1;
+    p.model_hash = crypto::Sha256(ViewOf("model"));
+    p.task_hash = crypto::Sha256(ViewOf("task"));
+    p.nonce = crypto::Sha256(Writer().U64(seed_).view());
+    p.coordinator_id = coordinator;
+    return p;
+  }
+
+  std::vector<int64_t> Input(size_t client) const {
+    const std::unique_ptr<Rng> rng = crypto::NewSeededRng(Secret("input", client).Reveal());
+    std::vector<int64_t> input;
+    const uint64_t span = 2 * shape_.bound + 1;
+    for (uint64_t j = 0; j < shape_.dim; ++j) {
+      input.push_back(static_cast<int64_t>(UniformBelow(*rng, span)) -
+                      static_cast<int64_t>(shape_.bound));
+    }
+    return input;
+  }
+
+  CohortShape shape_;
+  uint64_t seed_;
+  std::map<size_t, size_t> drops_;
+};
+
+}  // namespace chorus::aggregation
