@@ -34,7 +34,9 @@ class Writer {
   Writer& F32(float v) { return U32(std::bit_cast<uint32_t>(v)); }
   // The bytes as they are, without a length.
   Writer& Raw(BytesView v) {
-    bytes_.insert(bytes_.end(), v.begin(), v.end());
+    const size_t before = bytes_.size();
+    bytes_.resize(before + v.size());
+    if (!v.empty()) std::memcpy(bytes_.data() + before, v.data(), v.size());
     return *this;
   }
   Writer& Raw(std::string_view text) { return Raw(ViewOf(text)); }
