@@ -8,7 +8,7 @@
 #     --rounds N        how many rounds                     (10)
 #     --protocol P      secagg: the coordinator reads only sums;
 #                       plain: it reads every update        (secagg)
-#     --drop N          clients killed during round 3       (2)
+#     --drop N          clients killed in mid-round         (2)
 #     --seed N          of the split, the first weights and the order of training;
 #                       with --drop 0 equal seeds give equal models  (1)
 #     --hidden N        units of the hidden layer           (128)
@@ -197,14 +197,22 @@ while [ $client -lt "$clients" ]; do
 done
 
 # --- drop clients in mid-round -------------------------------------------------------------------
+# In a step of the protocol rather than in training, which takes most of a round, so that the masks of
+# the dead have to be taken out; but not later than in the last round but one.
 drop_round=3
-[ "$rounds" -ge 3 ] || drop_round=$rounds
+[ "$rounds" -ge 4 ] || drop_round=$((rounds > 1 ? rounds - 1 : 1))
+last_chance=$((rounds - 1 > drop_round ? rounds - 1 : drop_round))
 while [ "$drop" -gt 0 ] && kill -0 "$server" 2>/dev/null; do
   seen=$("$chorus" status --server "$address" --tls-authority "$work/keys/tls-authority.pem" \
     --rounds 0 2>/dev/null) || seen=
   begun=$(printf '%s\n' "$seen" | sed -n 's/.* \([0-9][0-9]*\) begun$/\1/p')
   step=$(printf '%s\n' "$seen" | sed -n 's/^step: //p')
-  if [ "${begun:-0}" -ge "$drop_round" ] && [ "${step:-none}" != none ]; then
+  case ${step:-none} in
+    none) now=false ;;
+    training) [ "${begun:-0}" -ge "$last_chance" ] && now=true || now=false ;;
+    *) [ "${begun:-0}" -ge "$drop_round" ] && now=true || now=false ;;
+  esac
+  if $now; then
     victims=0
     for pid in $client_pids; do
       [ $victims -lt "$drop" ] || break
@@ -216,7 +224,7 @@ while [ "$drop" -gt 0 ] && kill -0 "$server" 2>/dev/null; do
     echo "killed $victims of $clients clients in round $begun, during its step \"$step\""
     break
   fi
-  sleep 0.1
+  sleep 0.02
 done
 
 # --- to the end ----------------------------------------------------------------------------------
