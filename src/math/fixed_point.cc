@@ -234,9 +234,7 @@ Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contri
         }
       },
       vector);
-  // The nearest integer, which for a number that is not negative needs no call.
-  const auto correct =
-      static_cast<int64_t>(contribution.accuracy * static_cast<double>(evaluated) + 0.5);
+  const int64_t correct = std::llround(contribution.accuracy * static_cast<double>(evaluated));
   const double loss = std::min(contribution.loss, kLossMax) / kLossMax *
                       (static_cast<double>(evaluated) / weight_max) * bound;
   SetSigned(vector, encoding.dim, static_cast<int64_t>(examples));
