@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ int main(int argc, char** argv) {
   // A reader that went away and a full disk are reported by the call that met them.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
+  // gRPC writes lines of its own about every failed connection; ours say what to do. A caller who
+  // sets the variable sees both.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
 
   CLI::App tool("Chorus: federated learning with secure aggregation.", "chorus");
   tool.set_version_flag("--version", CHORUS_VERSION, "Print the version and stop.");
