@@ -20,7 +20,8 @@ class ScriptedRng final : public Rng {
   void Fill(std::span<uint8_t> out) override {
     for (size_t i = 0; i < out.size(); ++i, ++next_) {
       const size_t word = next_ / 8;
-      out[i] = word < words_.size() ? static_cast<uint8_t>(words_[word] >> (next_ % 8 * 8)) : 0;
+      const uint64_t value = word < words_.size() ? words_[word] : 0;
+      out[i] = static_cast<uint8_t>(value >> (next_ % 8 * 8));
     }
   }
 
