@@ -285,7 +285,9 @@ TEST_P(EveryDropoutPattern, GivesTheExactSumOrNone) {
   size_t patterns = 1;
   for (size_t i = 0; i < free; ++i) patterns *= kNever + 1;
   size_t sums = 0;
-  for (size_t pattern = 0; pattern < patterns; pattern += kStride) {
+  for (size_t pattern = 0; pattern < patterns; ++pattern) {
+    // The last patterns, in which most clients never drop out, are those with a sum.
+    if (pattern % kStride != 0 && pattern + 60 < patterns) continue;
     CohortShape shape;
     shape.clients = n;
     shape.minimum = 2;
