@@ -70,7 +70,7 @@ bool Found(chorus::BytesView pattern) {
 }  // namespace
 
 // What the recorder keeps is no leak: asked by LeakSanitizer when there is one.
-extern "C" int __lsan_is_turned_off() { return 1; }
+extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off() { return 1; }
 
 void* operator new(size_t size) { return Allocate(size); }
 void operator delete(void* pointer) noexcept { Release(pointer); }
