@@ -18,7 +18,7 @@ std::set<size_t> FirstClients(size_t count) {
 
 class EveryProtocol : public testing::TestWithParam<Protocol> {
  protected:
-  size_t steps() const { return StepNames(GetParam()).size(); }
+  size_t steps() const { return Steps(GetParam(), SharingGraph::kComplete).size(); }
   // The step whose answer carries the input: who answered it is in the sum.
   size_t input_step() const { return GetParam() == Protocol::kPlain ? 0 : 2; }
   CohortShape Shape(uint32_t clients) const {
@@ -236,7 +236,7 @@ TEST_P(EveryProtocol, RefusesUnworkableParameters) {
   EXPECT_THAT(refused([](SessionParams& p) { p.bits = 0; }), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(refused([](SessionParams& p) { p.n_min = 0; }), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(refused([](SessionParams& p) { p.n_min = 7; }), HasCode(Code::kInvalidArgument));
-  EXPECT_THAT(refused([](SessionParams& p) { p.n_max = 129; }), HasCode(Code::kInvalidArgument));
+  EXPECT_THAT(refused([](SessionParams& p) { p.n_max = 1'025; }), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(refused([](SessionParams& p) { p.n_max = 5; }), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(refused([](SessionParams& p) { p.vec_len = 0; }), HasCode(Code::kInvalidArgument));
 }

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "aggregation/protocols.h"
 #include "cli/files.h"
 #include "cli/report.h"
 #include "matchers.h"
@@ -173,6 +174,7 @@ TEST(CliReport, WritesNumbersForPeople) {
 }
 
 TEST(CliReport, TellsARoundInOneLine) {
+  const auto steps = aggregation::StepNames(Protocol::kSecAgg, SharingGraph::kComplete);
   RoundReport round;
   round.round = 3;
   round.state = RoundState::kCommitted;
@@ -183,8 +185,7 @@ TEST(CliReport, TellsARoundInOneLine) {
   round.bytes_up = 20 * 334'000;
   round.bytes_down = 20 * 419'000;
   round.duration_ms = 4'200;
-  const std::string line =
-      RoundLine(round, Protocol::kSecAgg, Measured{.accuracy = 0.81234, .loss = 0.5});
+  const std::string line = RoundLine(round, steps, Measured{.accuracy = 0.81234, .loss = 0.5});
   EXPECT_THAT(line, HasSubstr("round   3: accuracy 0.8123, loss 0.5000; 17/20 contributed"));
   EXPECT_THAT(line, HasSubstr("3 dropped out (train 1, "));
   EXPECT_THAT(line, HasSubstr(" 2), 1 refused; a client 334 kB up, 419 kB down; 4.2 s"));
@@ -192,7 +193,7 @@ TEST(CliReport, TellsARoundInOneLine) {
 
   round.state = RoundState::kAborted;
   round.reason = "too few are left";
-  EXPECT_THAT(RoundLine(round, Protocol::kSecAgg, {}), HasSubstr("aborted, too few are left; "));
+  EXPECT_THAT(RoundLine(round, steps, {}), HasSubstr("aborted, too few are left; "));
 }
 
 TEST(CliReport, DrawsCurvesOfEveryLength) {

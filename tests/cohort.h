@@ -29,6 +29,7 @@ class ListVerifier final : public IdentityVerifier {
 
 struct CohortShape {
   Protocol protocol = Protocol::kSecAgg;
+  SharingGraph graph = SharingGraph::kComplete;
   uint32_t clients = 5;
   uint64_t dim = 8;
   int bits = 21;
@@ -68,6 +69,8 @@ class Cohort {
   std::function<bool(Where, Bytes&)> on_answer = [](Where, Bytes&) { return true; };
   // Order in which answers arrive: given the answerers, reorders them.
   std::function<void(std::vector<size_t>&)> arrival = [](std::vector<size_t>&) {};
+  // After an answer was heard, while its step is open.
+  std::function<void(Where, BytesView)> on_heard = [](Where, BytesView) {};
 
   Result<Sum> Run() {
     CHORUS_TRY(Begin());
@@ -80,6 +83,8 @@ class Cohort {
     options.params = params;
     options.signing_seed = signing_seed.Reveal();
     options.verifier = &verifier;
+    options.blame = &blame;
+    options.seen_keys = seen_keys;
     for (size_t i = 0; i < shape_.clients; ++i) options.parties.push_back(kFirstParty + i);
     CHORUS_TRY_ASSIGN(aggregator, NewAggregator(std::move(options)));
     return OkStatus();
@@ -103,6 +108,7 @@ class Cohort {
     arrival(order);
     for (const size_t client : order) {
       hear_status[client] = aggregator->Hear(kFirstParty + client, answers[client]);
+      on_heard({step, client}, answers[client]);
     }
     ++step;
     return aggregator->Close();
@@ -160,11 +166,14 @@ class Cohort {
   std::map<size_t, Status> client_status;  // of each client's last answer
   std::map<size_t, Status> hear_status;    // what the aggregator said to it
   std::map<size_t, uint64_t> answer_bytes_max;
+  std::vector<Blame> blame;
+  SeenKeys* seen_keys = nullptr;  // the aggregator's
 
  private:
   SessionParams Params() const {
     SessionParams p;
     p.protocol = shape_.protocol;
+    p.mode = static_cast<uint8_t>(shape_.graph);
     p.round = 7;
     p.vec_len = shape_.dim;
     p.bits = static_cast<uint8_t>(shape_.bits);

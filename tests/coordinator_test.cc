@@ -1,5 +1,6 @@
 // Sessions, calls, uploads, and what a task must be.
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -479,12 +480,27 @@ TEST(ValidateTask, AcceptsWhatCanWork) {
   EXPECT_THAT(ValidateTask(SecAggTask()), IsOk());
 }
 
+struct SpoiltTask {
+  std::string_view field;
+  void (*spoil)(TaskSpec&);
+};
+
+// Each is refused by its field's name, and leaves nothing in the store.
+void ExpectRefused(std::span<const SpoiltTask> cases) {
+  for (const SpoiltTask& spoilt : cases) {
+    TaskSpec task = SecAggTask();
+    spoilt.spoil(task);
+    EXPECT_THAT(ValidateTask(task),
+                HasCodeAndText(Code::kInvalidArgument, std::string(spoilt.field)))
+        << spoilt.field;
+    World world(task);
+    EXPECT_THAT(world.Create(), HasCode(Code::kInvalidArgument));
+    EXPECT_TRUE(world.store.content.tasks.empty());
+  }
+}
+
 TEST(ValidateTask, NamesTheFieldThatCannotWork) {
-  struct Case {
-    std::string_view field;
-    void (*spoil)(TaskSpec&);
-  };
-  const Case cases[] = {
+  const SpoiltTask cases[] = {
       {"name", [](TaskSpec& t) { t.name = ""; }},
       {"name", [](TaskSpec& t) { t.name = "With Capitals"; }},
       {"name", [](TaskSpec& t) { t.name = std::string(65, 'a'); }},
@@ -502,6 +518,9 @@ TEST(ValidateTask, NamesTheFieldThatCannotWork) {
       {"cohort.maximum", [](TaskSpec& t) { t.cohort.maximum = t.cohort.target - 1; }},
       {"cohort.maximum", [](TaskSpec& t) { t.cohort.maximum = limits::kCohortMax + 1; }},
       {"cohort.minimum", [](TaskSpec& t) { t.cohort.minimum = 2; }},
+      {"secagg.graph", [](TaskSpec& t) { t.cohort.maximum = limits::kCompleteCohortMax + 1; }},
+      {"secagg.graph", [](TaskSpec& t) { t.secagg.graph = static_cast<SharingGraph>(3); }},
+      {"cohort.minimum", [](TaskSpec& t) { t.secagg.graph = SharingGraph::kHarary; }},
       {"secagg.gamma_ppm", [](TaskSpec& t) { t.secagg.gamma_ppm = 1'000'000; }},
       {"secagg.delta_ppm", [](TaskSpec& t) { t.secagg.delta_ppm = UINT32_MAX; }},
       {"secagg.honest_min", [](TaskSpec& t) { t.secagg.honest_min = 100; }},
@@ -518,16 +537,32 @@ TEST(ValidateTask, NamesTheFieldThatCannotWork) {
       {"server_learning_rate", [](TaskSpec& t) { t.server_learning_rate = 0; }},
       {"server_learning_rate", [](TaskSpec& t) { t.server_learning_rate = INFINITY; }},
   };
-  for (const Case& spoilt : cases) {
-    TaskSpec task = SecAggTask();
-    spoilt.spoil(task);
-    EXPECT_THAT(ValidateTask(task),
-                HasCodeAndText(Code::kInvalidArgument, std::string(spoilt.field)))
-        << spoilt.field;
-    World world(task);
-    EXPECT_THAT(world.Create(), HasCode(Code::kInvalidArgument));
-    EXPECT_TRUE(world.store.content.tasks.empty());
-  }
+  ExpectRefused(cases);
+}
+
+TEST(ValidateTask, NamesWhatNoSharingGraphServes) {
+  const SpoiltTask cases[] = {
+      {"cohort: no roster",
+       [](TaskSpec& t) {
+         t.secagg.graph = SharingGraph::kSelfSelected;
+         t.cohort = {.minimum = 193, .target = 200, .maximum = 223};
+       }},
+      {"gamma_ppm must be",
+       [](TaskSpec& t) {
+         t.secagg.graph = SharingGraph::kSelfSelected;
+         t.secagg.gamma_ppm = 60'000;
+         t.cohort = {.minimum = 160, .target = 200, .maximum = 1'024};
+       }},
+      {"secagg.honest_min",
+       [](TaskSpec& t) {
+         t.secagg = {.graph = SharingGraph::kSelfSelected,
+                     .gamma_ppm = 50'000,
+                     .delta_ppm = 50'000,
+                     .honest_min = 40};  // 160 clients guarantee 39
+         t.cohort = {.minimum = 160, .target = 200, .maximum = 1'024};
+       }},
+  };
+  ExpectRefused(cases);
 }
 
 TEST(Core, RefusesWeightsThatDoNotFit) {

@@ -415,7 +415,9 @@ inline void ReadyAll(Players& players) {
 
 inline void RunRound(Players& players) {
   ReadyAll(players);
-  const size_t steps = aggregation::StepNames(players[0]->world->task.protocol).size();
+  const size_t steps =
+      aggregation::Steps(players[0]->world->task.protocol, players[0]->world->task.secagg.graph)
+          .size();
   for (size_t step = 0; step < steps; ++step) {
     for (auto& player : players) player->Contribute();
   }

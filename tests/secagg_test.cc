@@ -141,7 +141,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Change{"Eta", [](SessionParams& p) { --p.eta; }},
                     Change{"HonestMinimum", [](SessionParams& p) { --p.a_min; }},
                     Change{"Suite", [](SessionParams& p) { p.suite = 2; }},
-                    Change{"Mode", [](SessionParams& p) { p.mode = 1; }},
+                    Change{"Mode", [](SessionParams& p) { p.mode = 3; }},
+                    Change{"Graph", [](SessionParams& p) { p.mode = 2; }},
                     Change{"CoordinatorName", [](SessionParams& p) { p.coordinator_id[0] ^= 1; }}),
     [](const testing::TestParamInfo<Change>& test) { return std::string(test.param.name); });
 

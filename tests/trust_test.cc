@@ -247,6 +247,18 @@ TEST(Policy, RefusesAWeakerAssumptionOnDropouts) {
               HasCodeAndText(Code::kPermissionDenied, "99999 dropouts in a million"));
 }
 
+TEST(Policy, TrustsTheCoordinatorToFollowTheProtocolOnlyByItsWord) {
+  TaskSpec task;
+  task.secagg.graph = SharingGraph::kSelfSelected;
+  EXPECT_THAT(Permit(Policy{}, task), IsOk());
+  task.secagg.graph = SharingGraph::kHarary;
+  EXPECT_THAT(Permit(Policy{}, task), HasCodeAndText(Code::kPermissionDenied, "follows"));
+  EXPECT_THAT(Permit(Policy{.allow_honest_but_curious = true}, task), IsOk());
+  task.secagg.graph = static_cast<SharingGraph>(3);
+  EXPECT_THAT(Permit(Policy{.allow_honest_but_curious = true}, task),
+              HasCode(Code::kPermissionDenied));
+}
+
 TEST(Policy, RefusesAProtocolThatThisVersionDoesNotKnow) {
   Match match;
   match.policy.allow_plain = true;

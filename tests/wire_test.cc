@@ -63,7 +63,7 @@ training { epochs: 2 batch_size: 20 learning_rate: 0.25 held_back_percent: 15 }
 clip { update_l2_norm_max: 1.5 }
 encoding { bound: 65536 examples_max: 512 }
 protocol: PROTOCOL_PLAIN
-secagg { gamma_ppm: 1 delta_ppm: 2 honest_min: 3 }
+secagg { gamma_ppm: 1 delta_ppm: 2 honest_min: 3 graph: SHARING_GRAPH_HARARY }
 cohort { minimum: 4 target: 5 maximum: 6 over_selection_percent: 0 }
 deadlines {
   check_in_ms: 11 train_ms: 12 choose_ms: 13 share_ms: 14 upload_ms: 15 consistency_ms: 16
@@ -75,8 +75,8 @@ server_learning_rate: 0.5
 // The same by `protoc --encode=chorus.v1.Task`, of protobuf 3.21.
 constexpr std::string_view kWholeTaskHex =
     "0a06646967697473120e089006120508800110011202080a1a0b080210141d0000803e200f22050d0000c03f2a"
-    "070880800410800430013a06080110021803420808041005180620004a10080b100c180d200e280f3010381140"
-    "0050075d0000003f";
+    "070880800410800430013a080801100218032002420808041005180620004a10080b100c180d200e280f301038"
+    "11400050075d0000003f";
 
 constexpr std::string_view kShortTask =
     "name: 'a' model { inputs: 1 layers { units: 1 } } protocol: PROTOCOL_SECAGG ";
@@ -229,9 +229,9 @@ TEST(Task, RefusesFieldsAndValuesThatThisVersionDoesNotKnow) {
 TEST(PolicyText, ReadsEveryFieldAndDefaults) {
   const Result<Policy> policy = ParsePolicyText(
       "allow_plain: true cohort_min: 10 honest_min: 4 gamma_ppm_min: 5 delta_ppm_min: 6 "
-      "update_l2_norm_max: 2.5 uploads_per_model_max: 0");
+      "update_l2_norm_max: 2.5 uploads_per_model_max: 0 allow_honest_but_curious: true");
   ASSERT_THAT(policy, IsOk());
-  EXPECT_TRUE(policy->allow_plain);
+  EXPECT_TRUE(policy->allow_plain && policy->allow_honest_but_curious);
   EXPECT_EQ(policy->cohort_min, 10U);
   EXPECT_EQ(policy->honest_min, 4U);
   EXPECT_EQ(policy->gamma_ppm_min, 5U);
@@ -240,7 +240,7 @@ TEST(PolicyText, ReadsEveryFieldAndDefaults) {
   EXPECT_EQ(policy->uploads_per_model_max, 0U);
   const Result<Policy> empty = ParsePolicyText("# nothing to say\n");
   ASSERT_THAT(empty, IsOk());
-  EXPECT_FALSE(empty->allow_plain);
+  EXPECT_FALSE(empty->allow_plain || empty->allow_honest_but_curious);
   EXPECT_EQ(empty->cohort_min, Policy().cohort_min);
   EXPECT_EQ(empty->update_l2_norm_max, Policy().update_l2_norm_max);
   EXPECT_EQ(empty->uploads_per_model_max, Policy().uploads_per_model_max);

@@ -10,7 +10,10 @@
 namespace chorus {
 
 struct Policy {
-  bool allow_plain = false;    // true: the coordinator may read this client's updates
+  bool allow_plain = false;  // true: the coordinator may read this client's updates
+  // true: accept a sharing graph that hides an update only from a coordinator that follows the
+  // protocol (SharingGraph::kHarary); one that does not can read it.
+  bool allow_honest_but_curious = false;
   uint32_t cohort_min = 3;     // refuse a task whose sums may be over fewer clients
   uint32_t honest_min = 2;     // refuse unless at least so many honest clients hide in every sum
   uint32_t gamma_ppm_min = 0;  // refuse a weaker assumption on corrupt members than this

@@ -16,6 +16,16 @@ enum class Protocol : uint8_t {
   kSecAgg = 1,  // the coordinator reads only the sum over a cohort [specification 3]
 };
 
+// Who holds shares of whose secrets in a session of SecAgg [specification 3.6]. The numbers are on
+// the wire.
+enum class SharingGraph : uint8_t {
+  kComplete = 0,      // everybody of everybody: cohorts of at most 128
+  kSelfSelected = 1,  // each client draws its own holders: 160 to 1,024, a malicious coordinator
+  // A ring that the coordinator arranges, at half the cost: 32 to 1,024. Private only from one that
+  // follows the protocol; a client takes part if its policy says allow_honest_but_curious.
+  kHarary = 2,
+};
+
 // How a client trains on its own examples: mini-batch SGD.
 struct TrainingSpec {
   uint32_t epochs = 1;
@@ -43,7 +53,11 @@ struct CohortSpec {
   uint32_t over_selection_percent = 0;  // how many more than `target` are invited, against dropouts
 };
 
+// With kSelfSelected and kHarary, gamma is one of 50000, 100000 and 200000 and delta one of 50000,
+// 100000, 200000 and 330000, and a cohort is cut to the next size of the graph's table below it:
+// every 32 from 160 to 1024, also 300 and 1000; for kHarary also every 16 from 32 to 128, and 100.
 struct SecAggSpec {
+  SharingGraph graph = SharingGraph::kComplete;
   uint32_t gamma_ppm = 50'000;   // assumed fraction of corrupt roster members, in millionths
   uint32_t delta_ppm = 100'000;  // fraction of dropouts that must not end the round
   uint32_t honest_min = 2;       // a_min: the coordinator learns no sum over fewer honest clients

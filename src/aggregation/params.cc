@@ -1,5 +1,6 @@
 #include <string>
 
+#include "aggregation/graph.h"
 #include "aggregation/secagg.h"
 #include "base/codec.h"
 #include "base/limits.h"
@@ -13,11 +14,22 @@ constexpr std::string_view kMagicSecAgg = "CHS1";
 constexpr std::string_view kMagicPlain = "CHP1";
 constexpr uint64_t kMillion = 1'000'000;
 
-constexpr std::string_view kPlainSteps[] = {"input"};
-constexpr std::string_view kSecAggSteps[] = {"keys", "shares", "masked input", "acknowledgements",
-                                             "unmasking"};
+constexpr Step kPlainSteps[] = {Step::kInput};
+constexpr Step kCompleteSteps[] = {Step::kKeys, Step::kShares, Step::kInput, Step::kAcks,
+                                   Step::kUnmask};
+constexpr Step kSelfSelectedSteps[] = {Step::kKeys,  Step::kNeighbours, Step::kShares,
+                                       Step::kInput, Step::kAcks,       Step::kUnmask};
+constexpr Step kHararySteps[] = {Step::kKeys, Step::kShares, Step::kInput, Step::kUnmask};
 
-uint64_t CeilOfPpm(uint64_t ppm, uint64_t n) { return (ppm * n + kMillion - 1) / kMillion; }
+constexpr std::string_view kPlainNames[] = {"input"};
+constexpr std::string_view kCompleteNames[] = {"keys", "shares", "masked input", "acknowledgements",
+                                               "unmasking"};
+constexpr std::string_view kSelfSelectedNames[] = {"keys",         "neighbours",       "shares",
+                                                   "masked input", "acknowledgements", "unmasking"};
+constexpr std::string_view kHararyNames[] = {"keys", "shares", "masked input", "unmasking"};
+static_assert(std::size(kCompleteSteps) == std::size(kCompleteNames) &&
+              std::size(kSelfSelectedSteps) == std::size(kSelfSelectedNames) &&
+              std::size(kHararySteps) == std::size(kHararyNames));
 
 // What of `offered` a contributor does not accept, or ok.
 Status CheckAgainst(const ContributorOptions& options, const SessionParams& offered) {
@@ -103,7 +115,9 @@ Result<SessionParams> DecodeParams(BytesView bytes) {
     return InvalidArgument("the session parameters are of an unknown protocol version");
   }
   if (p.suite != 1) return InvalidArgument("the session parameters name an unknown suite");
-  if (p.mode != 0) return InvalidArgument("the session parameters name an unknown mode");
+  if (p.mode > static_cast<uint8_t>(SharingGraph::kHarary)) {
+    return InvalidArgument("the session parameters name an unknown mode");
+  }
   return p;
 }
 
@@ -116,7 +130,7 @@ Status ValidateParams(const SessionParams& p) {
   if (p.n_min == 0 || p.n_min > p.n_max) return InvalidArgument("n_min is not in 1..n_max");
   if (p.n_max > limits::kCohortMax) {
     return InvalidArgument("n_max is above " + std::to_string(limits::kCohortMax) +
-                           ", the largest cohort of a complete graph");
+                           ", the largest cohort");
   }
   CHORUS_TRY(math::CheckNoWrap(p.n_max, p.bound, p.bits));
   if (p.protocol == Protocol::kPlain) return OkStatus();
@@ -124,7 +138,7 @@ Status ValidateParams(const SessionParams& p) {
     return InvalidArgument("gamma and delta must be below 1000000 millionths");
   }
   if (p.sigma < 40 || p.eta < 20) return InvalidArgument("sigma is below 40 or eta below 20");
-  return internal::StatusOf(CompleteGraph(p.n_max, p.gamma_ppm, p.delta_ppm));
+  return CheckGraph(p);
 }
 
 Digest ModelHash(BytesView canonical_model, std::span<const float> weights) {
@@ -133,25 +147,18 @@ Digest ModelHash(BytesView canonical_model, std::span<const float> weights) {
   return crypto::LabeledHash("CHORUS1/model", {canonical_model, raw});
 }
 
-Result<GraphParams> CompleteGraph(uint32_t n, uint32_t gamma_ppm, uint32_t delta_ppm) {
-  if (n < 2) return InvalidArgument("a complete graph needs two clients at least");
-  const uint64_t corrupt = std::max<uint64_t>(1, CeilOfPpm(gamma_ppm, n));
-  const uint64_t dropouts = CeilOfPpm(delta_ppm, n);
-  const uint64_t k = n - 1;
-  const uint64_t t = (k + corrupt) / 2 + 1;
-  if (t + dropouts > k) {
-    return InvalidArgument("a cohort of " + std::to_string(n) + " cannot bear " +
-                           std::to_string(corrupt) + " corrupt members and " +
-                           std::to_string(dropouts) +
-                           " dropouts; enlarge the cohort or lower delta_ppm or gamma_ppm");
-  }
-  return GraphParams{static_cast<uint32_t>(k), static_cast<uint32_t>(t),
-                     static_cast<uint32_t>(t - corrupt + 1)};
+std::span<const Step> Steps(Protocol protocol, SharingGraph graph) {
+  if (protocol == Protocol::kPlain) return kPlainSteps;
+  if (graph == SharingGraph::kSelfSelected) return kSelfSelectedSteps;
+  if (graph == SharingGraph::kHarary) return kHararySteps;
+  return kCompleteSteps;
 }
 
-std::span<const std::string_view> StepNames(Protocol protocol) {
-  if (protocol == Protocol::kPlain) return kPlainSteps;
-  return kSecAggSteps;
+std::span<const std::string_view> StepNames(Protocol protocol, SharingGraph graph) {
+  if (protocol == Protocol::kPlain) return kPlainNames;
+  if (graph == SharingGraph::kSelfSelected) return kSelfSelectedNames;
+  if (graph == SharingGraph::kHarary) return kHararyNames;
+  return kCompleteNames;
 }
 
 Bytes MakeOffer(const SessionParams& params, BytesView signing_seed) {

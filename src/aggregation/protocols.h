@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <unordered_set>
+#include <vector>
 
 #include "base/random.h"
 #include "chorus/aggregation.h"
@@ -11,6 +13,10 @@
 #include "chorus/host.h"
 #include "chorus/status.h"
 #include "chorus/task.h"
+
+namespace chorus {
+class Executor;
+}
 
 namespace chorus::aggregation {
 
@@ -21,7 +27,7 @@ inline constexpr size_t kSessionParamsBytes = 284;
 struct SessionParams {
   Protocol protocol = Protocol::kSecAgg;
   uint16_t suite = 1;  // 1: AES-256-CTR masks
-  uint8_t mode = 0;    // 0: complete graph
+  uint8_t mode = 0;    // a SharingGraph
   TaskId task_id{};
   Digest task_hash{};  // SHA-256 of the task's bytes as signed
   uint64_t round = 0;
@@ -49,28 +55,78 @@ Bytes EncodeParams(const SessionParams& params);
 // kInvalidArgument: wrong length, unknown magic, suite or mode.
 Result<SessionParams> DecodeParams(BytesView bytes);
 // What both sides require of parameters: w matches b, sums cannot wrap, 1 <= n_min <= n_max <= the
-// mode's largest cohort, a complete graph that is feasible at n_max [specification 3.6].
+// mode's largest cohort, a sharing graph that is feasible at n_max [specification 3.6].
 // kInvalidArgument names the field.
 Status ValidateParams(const SessionParams& params);
 
 // H_L("CHORUS1/model"; spec_bytes, weights as binary32 LE in layout order) [specification 3.3].
 Digest ModelHash(BytesView canonical_model, std::span<const float> weights);
 
-// Complete graph of n clients [specification 3.6].
+// A sharing graph of n clients [specification 3.6].
 struct GraphParams {
   uint32_t k = 0;       // neighbours of each client
   uint32_t t = 0;       // shares that open a secret
   uint32_t honest = 0;  // a: honest clients in any sum that the coordinator can learn, at least
 };
-// kInvalidArgument when no threshold serves: too few clients for these assumptions; says how many
-// are needed.
+// kInvalidArgument when no threshold serves: too few clients for these assumptions.
 Result<GraphParams> CompleteGraph(uint32_t n, uint32_t gamma_ppm, uint32_t delta_ppm);
+// Of the mode, assumptions and n_min of `params`, all else being indifferent: computed or looked up
+// by each side for itself. In Harary mode `honest` is what is left of n_min without the corrupt.
+// kInvalidArgument: as CompleteGraph, or a roster or assumptions that the graph's table lacks.
+Result<GraphParams> GraphFor(const SessionParams& params, uint32_t n);
+// The largest roster that the graph serves among so many clients; 0: none of n_min at least.
+uint32_t RosterSize(const SessionParams& params, uint32_t advertised);
+
+// What an aggregator found against a party, for the selection of later cohorts and for whoever has
+// to judge. Only kEquivocated is proof to others; the rest may be the doing of colluding holders.
+struct Blame {
+  enum class Cause : uint8_t {
+    kEquivocated,         // signed two different answers in one step
+    kUnusableShares,      // more holders than can be spared could not or would not use its shares
+    kDeniedShares,        // is one of those holders
+    kInconsistentShares,  // dealt shares of something else than it committed to
+    kWrongShare,          // opened another share than the one it was dealt
+  };
+  struct Statement {
+    Digest message{};  // as it was signed
+    Signature signature{};
+  };
+  PartyId party = 0;
+  Cause cause = Cause::kEquivocated;
+  PublicKey id{};
+  Statement first;  // of kEquivocated, as `second`: both verify under `id`
+  Statement second;
+};
+
+// Session keys that were advertised of late, so that one which comes again in another session is
+// refused: keys are fresh, or someone replays them [specification 3.15, attack 40]. Remembers today
+// and yesterday, at most `keys_max`; then the oldest go. In memory only. Thread-compatible.
+class SeenKeys {
+ public:
+  explicit SeenKeys(size_t keys_max);
+  // Days since any fixed one, by whoever holds this, before a session; never goes back.
+  void Advance(int64_t day);
+  bool Contains(const PublicKey& key) const;
+  void Note(const PublicKey& key);
+
+ private:
+  size_t each_max_;
+  int64_t day_ = 0;
+  std::unordered_set<uint64_t> now_;
+  std::unordered_set<uint64_t> before_;
+};
 
 struct AggregatorOptions {
   SessionParams params;    // params.coordinator_id is set from signing_seed
   BytesView signing_seed;  // the coordinator's Ed25519 seed; must outlive the aggregator
   const IdentityVerifier* verifier = nullptr;  // must outlive it
   std::vector<PartyId> parties;                // distinct, n_min .. n_max of them
+  // Gets what is found against parties, whether the sum succeeds or not: at most one of each cause
+  // for a party. Optional; must outlive the aggregator.
+  std::vector<Blame>* blame = nullptr;
+  SeenKeys* seen_keys = nullptr;  // of all sessions of this coordinator; optional, must outlive it
+  // Spreads the unmasking over threads; null: all on the caller's. Must outlive the aggregator.
+  Executor* executor = nullptr;
 };
 
 // kInvalidArgument as ValidateParams, or parties that do not fit.
@@ -92,14 +148,19 @@ struct ContributorOptions {
   Bytes evidence;           // shown to coordinator and peers
   const IdentityVerifier* verifier = nullptr;  // must outlive it
   Rng* rng =
-      nullptr;       // keys and masks: the system's, or a seeded one in simulation; must outlive it
-  RingVector input;  // the encoded contribution; wiped once masked
+      nullptr;  // keys and masks: the system's, or a seeded one in simulation; must outlive it
+  SeenKeys* seen_keys = nullptr;  // of all sessions of this device; optional, must outlive it
+  RingVector input;               // the encoded contribution; wiped once masked
 };
 
 // kInvalidArgument when an option is missing or has the wrong size.
 Result<std::unique_ptr<Contributor>> NewContributor(ContributorOptions options);
 
-// Steps' names in order, for reports: {"input"} for plain; {"keys", "shares", …} for SecAgg.
-std::span<const std::string_view> StepNames(Protocol protocol);
+// What a protocol asks for, step by step.
+enum class Step : uint8_t { kKeys, kNeighbours, kShares, kInput, kAcks, kUnmask };
+// In order. `graph` says nothing of plain.
+std::span<const Step> Steps(Protocol protocol, SharingGraph graph);
+// Their names, for reports: {"input"} for plain; {"keys", "shares", …} for SecAgg.
+std::span<const std::string_view> StepNames(Protocol protocol, SharingGraph graph);
 
 }  // namespace chorus::aggregation

@@ -1,12 +1,16 @@
 // SecAgg inside: messages, key schedule and masks, which both sides and the known-answer tests
-// share, and the factories behind protocols.h. The protocol is SA+ in complete-graph mode
-// [specification 3]:
+// share, and the factories behind protocols.h. The protocol is SA+ [specification 3]:
 //
 //   R0  Offer          -> Advertise  fresh keys, signed by the identity
-//   R2  RosterAndPeers -> Shares     all keys under one Merkle root; shares of s_u and b_u to each
-//   R3  Deliver        -> Masked     the input under a self mask and a mask with each peer
+//   R1  Roster         -> Choose     all keys under one Merkle root; the holders a client draws
+//   R2  Peers          -> Shares     the neighbours' keys; shares of s_u and b_u to each holder
+//   R3  Deliver        -> Masked     the input under a self mask and a mask with each neighbour
 //   R4  Survivors      -> Acks       who is alive, shown by edge tags; acknowledged to each
 //   R5  AckSet         -> Unmask     of each owner one share: of b_u if alive, of s_u if dropped
+//
+// In a complete graph nobody has to choose: R1 is left out, and the question of R2 is Roster and
+// Peers in one. So it is on the Harary ring, where R4 is left out too and the question of R5 is
+// Survivors.
 //
 // Integers are big-endian; lists are a u32 count and entries strictly ascending by roster index.
 // [specification 3.5]
@@ -19,6 +23,7 @@
 #include <vector>
 
 #include "aggregation/protocols.h"
+#include "base/parallel.h"
 #include "math/math.h"
 
 namespace chorus::aggregation {
@@ -27,6 +32,9 @@ using Index = uint32_t;                                             // place in 
 using Tag = std::array<uint8_t, 16>;                                // a truncated HMAC
 inline constexpr size_t kSharePairBytes = 2 * math::kShareBytes;    // of s_u, then of b_u
 inline constexpr size_t kSealedSharesBytes = kSharePairBytes + 16;  // under AES-256-GCM
+// What a client sends to who chose it and it did not choose: nothing, sealed, so that it is known
+// to be there.
+using Hello = std::array<uint8_t, 16>;
 
 // --- offers: common to every protocol (params.cc) --------------------------------------------
 Bytes MakeOffer(const SessionParams& params, BytesView signing_seed);
@@ -42,7 +50,7 @@ Status CheckSumRange(const SessionParams& params, const Sum& sum);
 
 // --- messages (secagg_messages.cc) -----------------------------------------------------------
 // Decoders give kInvalidArgument on anything but a canonical encoding, before they allocate more
-// than the input's own size. `limit` is the roster's size: every index is below it.
+// than a few times the input's own size. `limit` is the roster's size: every index is below it.
 struct Advertise {
   Digest sid0{};
   PublicKey id{};
@@ -64,25 +72,55 @@ struct Peer {
   Signature signature{};     // of its Advertise
   std::vector<Digest> path;  // RFC 6962 audit path of its leaf
 };
-struct RosterAndPeers {
+struct Roster {
   uint32_t n = 0;
   Index index = 0;  // the receiver's
   Digest root{};
   std::vector<Digest> path;  // of the receiver's leaf
   Signature signature{};     // by the coordinator over RosterMessage
-  std::vector<Peer> peers;   // all others; they are the receiver's out and in list at once
+};
+struct RosterAndPeers : Roster {
+  std::vector<Peer> peers;  // the receiver's out and in list at once
 };
 Digest RosterMessage(const Digest& sid0, uint32_t n, const Digest& root);
 // A record as it stands in every receiver's question.
 Bytes EncodePeer(const Peer& peer);
-// The whole question for `message.index`; `records` are EncodePeer of every roster member.
+// The question of R2 in a complete graph, for `message.index`; `records` are EncodePeer of every
+// roster member.
 Bytes EncodeRoster(const RosterAndPeers& message, std::span<const Bytes> records);
 Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max);
+// The question of R1 in a self-selected graph.
+Bytes EncodeRosterOnly(const Roster& roster);
+Result<Roster> DecodeRosterOnly(BytesView bytes, uint32_t n_max);
+// The question of R2 on the Harary ring: like EncodeRoster, for the neighbours that are named.
+Bytes EncodeRing(const Roster& roster, std::span<const Index> neighbours,
+                 std::span<const Bytes> records);
+Result<RosterAndPeers> DecodeRing(BytesView bytes, uint32_t n_max);
+
+struct Choose {
+  Digest sid{};
+  std::vector<Index> holders;
+  Signature signature{};
+};
+Digest ChooseMessage(Index sender, const Choose& message);
+Bytes Encode(const Choose& message);
+Result<Choose> DecodeChoose(BytesView bytes, uint32_t limit);
+
+// The question of R2 in a self-selected graph.
+struct Peers {
+  std::vector<Index> out;     // whom the receiver chose
+  std::vector<Index> in;      // who chose the receiver
+  std::vector<Peer> records;  // of both, ascending, each once
+};
+Bytes EncodePeers(std::span<const Index> out, std::span<const Index> in,
+                  std::span<const Bytes> records);
+Result<Peers> DecodePeers(BytesView bytes, uint32_t n);
 
 using SealedShares = std::array<uint8_t, kSealedSharesBytes>;
 struct Shares {
   Digest commitment{};                                 // com_u to b_u
-  std::vector<std::pair<Index, SealedShares>> sealed;  // for each peer
+  std::vector<std::pair<Index, SealedShares>> sealed;  // for each holder
+  std::vector<std::pair<Index, Hello>> hellos;         // for each who is only an owner
   Signature signature{};
 };
 Digest SharesMessage(const Digest& sid, Index sender, const Shares& message);
@@ -93,9 +131,13 @@ struct Delivery {
   Index from = 0;
   Digest commitment{};
   SealedShares sealed{};
+  std::optional<Hello> hello{};  // instead of shares, from who did not choose the receiver
 };
 Bytes EncodeDeliver(std::span<const Delivery> entries);
 Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit);
+// `hellos`, ascending: who owes the receiver no shares.
+Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit,
+                                            std::span<const Index> hellos);
 
 struct Masked {
   Digest sid{};
@@ -175,6 +217,8 @@ struct Mask {
 };
 // Tile by tile, all masks of a tile while it is in cache [specification 3.11].
 void ApplyMasks(RingVector& vector, std::span<const Mask> masks);
+// The same with the vector's pieces spread by `executor`; they share nothing but the masks.
+void ApplyMasks(RingVector& vector, std::span<const Mask> masks, Executor& executor);
 // The sign with which u carries the mask of the pair (u, v).
 inline math::Sign PairSign(Index u, Index v) {
   return u < v ? math::Sign::kAdd : math::Sign::kSubtract;

@@ -2,6 +2,7 @@
 // before which it is made.
 #include <set>
 
+#include "aggregation/graph.h"
 #include "aggregation/secagg.h"
 #include "base/codec.h"
 #include "base/ensure.h"
@@ -17,9 +18,15 @@ Status CoordinatorLied(const char* what) {
   return Aborted(std::string("the coordinator broke the protocol: ") + what);
 }
 
+// Colluding members can all choose one client; an honest one is never chosen by so many times k
+// [specification 3.6].
+constexpr size_t kChoosersOverNeighboursMax = 4;
+
 // What a client knows of one other member from R2 on.
 struct Neighbour {
   Index index = 0;
+  bool holder = false;  // this client chose it, and shares its secrets to it
+  bool owner = false;   // it chose this client, and shares its secrets to it
   ChannelKeys channel;
   SecretBytes pair_mask;  // wiped at the upload
 };
@@ -30,6 +37,7 @@ struct Membership {
   Index me = 0;
   uint32_t n = 0;
   GraphParams graph;
+  SharingGraph mode = SharingGraph::kComplete;
 };
 
 // The phases. Each owns what it needs and no more, so leaving one wipes its secrets.
@@ -40,6 +48,12 @@ struct Advertised {
   SecretBytes s_secret;
   PublicKey c{};
   PublicKey s{};
+};
+struct Rostered {  // in a self-selected graph only
+  Advertised advertised;
+  Membership membership;
+  Digest root{};
+  std::vector<Index> holders;  // as this client drew them
 };
 struct Shared {
   SessionParams params;
@@ -54,14 +68,21 @@ struct Held {  // shares that this client holds of one owner, and the means to t
   SecretBytes share_s;
   SecretBytes share_b;
 };
+struct Holder {  // who showed that it is there to hold shares of this client
+  Index index = 0;
+  SecretBytes ack_in;
+};
 struct Uploaded {
   Membership membership;
-  std::vector<Held> held;  // ascending by owner
+  std::vector<Held> held;       // ascending by owner
+  std::vector<Holder> holders;  // ascending
 };
+using Fates = std::vector<std::pair<size_t, Fate>>;  // place in `held`, and which share to open
 struct Acknowledged {
   Membership membership;
   std::vector<Held> held;
-  std::vector<std::pair<size_t, Fate>> fates;  // place in `held`, and which share will be opened
+  std::vector<Holder> holders;
+  Fates fates;
 };
 struct Ended {
   Status why;  // ok: the session ran to its end
@@ -75,6 +96,8 @@ class SecAggContributor final : public Contributor {
   // The transitions:
   //   AwaitingOffer --Offer--> Advertised --RosterAndPeers--> Shared --Deliver--> Uploaded
   //   --Survivors--> Acknowledged --AckSet--> Ended(ok);   any failure --> Ended(why)
+  // In a self-selected graph: Advertised --Roster--> Rostered --Peers--> Shared.
+  // On the Harary ring:       Uploaded --Survivors--> Ended(ok).
   Result<Bytes> Answer(BytesView question) override {
     Result<Bytes> answer = Step(question);
     if (!answer.ok()) {
@@ -91,6 +114,7 @@ class SecAggContributor final : public Contributor {
   Result<Bytes> Step(BytesView question) {
     if (auto* phase = std::get_if<AwaitingOffer>(&phase_)) return OnOffer(*phase, question);
     if (auto* phase = std::get_if<Advertised>(&phase_)) return OnRoster(*phase, question);
+    if (auto* phase = std::get_if<Rostered>(&phase_)) return OnPeers(*phase, question);
     if (auto* phase = std::get_if<Shared>(&phase_)) return OnDeliver(*phase, question);
     if (auto* phase = std::get_if<Uploaded>(&phase_)) return OnSurvivors(*phase, question);
     if (auto* phase = std::get_if<Acknowledged>(&phase_)) return OnAckSet(*phase, question);
@@ -116,18 +140,70 @@ class SecAggContributor final : public Contributor {
     return Encode(message);
   }
 
-  // R2. Before Shares: the roster is signed and holds this client as it advertised itself;
-  // everybody in it is certified, signed its own keys, and nobody is in it twice.
+  // R1 or R2, by the graph.
   Result<Bytes> OnRoster(Advertised& now, BytesView question) {
     const SessionParams& params = now.offer.params;
-    CHORUS_TRY_ASSIGN(const RosterAndPeers roster, DecodeRoster(question, params.n_max));
-    Shared next;
+    const auto mode = static_cast<SharingGraph>(params.mode);
+    if (mode == SharingGraph::kSelfSelected) return OnRosterOnly(now, question);
+    CHORUS_TRY_ASSIGN(RosterAndPeers roster, mode == SharingGraph::kHarary
+                                                 ? DecodeRing(question, params.n_max)
+                                                 : DecodeRoster(question, params.n_max));
+    CHORUS_TRY_ASSIGN(const Membership my, CheckRoster(now, roster));
+    if (roster.peers.size() != my.graph.k) {
+      return CoordinatorLied("the neighbours are not as many as the graph has");
+    }
+    Peers peers;
+    for (const Peer& peer : roster.peers) peers.out.push_back(peer.index);
+    peers.in = peers.out;
+    peers.records = std::move(roster.peers);
+    return ShareWith(now, my, roster.root, peers);
+  }
+
+  // R1. Before Choose: the roster is signed, large enough and holds this client as it advertised
+  // itself. Its root is fixed here; who the holders are is this client's own draw.
+  Result<Bytes> OnRosterOnly(Advertised& now, BytesView question) {
+    CHORUS_TRY_ASSIGN(const Roster roster, DecodeRosterOnly(question, now.offer.params.n_max));
+    Rostered next;
     CHORUS_TRY_ASSIGN(next.membership, CheckRoster(now, roster));
-    CHORUS_TRY(CheckPeers(now, roster));
     const Membership& my = next.membership;
-    for (const Peer& peer : roster.peers) {
+    next.root = roster.root;
+    next.holders = ChooseNeighbours(*options_.rng, my.n, my.me, my.graph.k);
+    Choose message;
+    message.sid = my.sid;
+    message.holders = next.holders;
+    message.signature = crypto::Ed25519Sign(options_.identity_seed, ChooseMessage(my.me, message));
+    next.advertised = std::move(now);
+    phase_ = std::move(next);
+    return Encode(message);
+  }
+
+  // R2 in a self-selected graph. Before Shares: the holders are those that were drawn.
+  Result<Bytes> OnPeers(Rostered& now, BytesView question) {
+    const Membership& my = now.membership;
+    CHORUS_TRY_ASSIGN(const Peers peers, DecodePeers(question, my.n));
+    if (peers.out != now.holders) return CoordinatorLied("the holders are not those chosen");
+    if (peers.in.size() > kChoosersOverNeighboursMax * my.graph.k) {
+      return CoordinatorLied("more members chose this client than can have done so");
+    }
+    if (std::binary_search(peers.in.begin(), peers.in.end(), my.me)) {
+      return CoordinatorLied("this client is said to have chosen itself");
+    }
+    return ShareWith(now.advertised, my, now.root, peers);
+  }
+
+  // R2. Before Shares: every neighbour is certified, signed its own keys and is in the roster, and
+  // nobody is twice.
+  Result<Bytes> ShareWith(Advertised& now, const Membership& my, const Digest& root,
+                          const Peers& peers) {
+    CHORUS_TRY(CheckPeers(now, my, root, peers.records));
+    Shared next;
+    next.membership = my;
+    next.neighbours.reserve(peers.records.size());
+    for (const Peer& peer : peers.records) {
       Neighbour neighbour;
       neighbour.index = peer.index;
+      neighbour.holder = std::binary_search(peers.out.begin(), peers.out.end(), peer.index);
+      neighbour.owner = std::binary_search(peers.in.begin(), peers.in.end(), peer.index);
       Result<ChannelKeys> channel =
           DeriveChannel(my.sid, now.c_secret.Reveal(), {my.me, now.c}, {peer.index, peer.c});
       Result<SecretBytes> pair_mask =
@@ -139,17 +215,17 @@ class SecAggContributor final : public Contributor {
       neighbour.pair_mask = *std::move(pair_mask);
       next.neighbours.push_back(std::move(neighbour));
     }
-    next.params = params;
+    next.params = now.offer.params;
     next.b = crypto::RandomSecret(*options_.rng, math::kSharedSecretBytes);
     Bytes answer = DealShares(now.s_secret, next);
     phase_ = std::move(next);
     return answer;
   }
 
-  Result<Membership> CheckRoster(const Advertised& now, const RosterAndPeers& roster) {
+  Result<Membership> CheckRoster(const Advertised& now, const Roster& roster) {
     const SessionParams& params = now.offer.params;
     if (roster.n < params.n_min) return PermissionDenied("the cohort is smaller than agreed");
-    const Result<GraphParams> graph = CompleteGraph(roster.n, params.gamma_ppm, params.delta_ppm);
+    const Result<GraphParams> graph = GraphFor(params, roster.n);
     if (!graph.ok()) return PermissionDenied(graph.status().message());
     if (graph->honest < std::max(params.a_min, options_.honest_min)) {
       return PermissionDenied("too few honest clients would hide in the sum of this cohort");
@@ -168,18 +244,20 @@ class SecAggContributor final : public Contributor {
     my.sid = SessionId(now.offer.sid0, roster.n, roster.root);
     my.me = roster.index;
     my.n = roster.n;
+    my.mode = static_cast<SharingGraph>(params.mode);
     return my;
   }
 
-  Status CheckPeers(const Advertised& now, const RosterAndPeers& roster) {
+  Status CheckPeers(const Advertised& now, const Membership& my, const Digest& root,
+                    std::span<const Peer> peers) {
     const Digest& sid0 = now.offer.sid0;
     std::set<PublicKey> ids{crypto::Ed25519Public(options_.identity_seed)};
     std::set<PublicKey> keys{now.c, now.s};
     const Digest own_order = OrderKey(sid0, *ids.begin());
     Digest last_order{};
-    for (const Peer& peer : roster.peers) {
+    for (const Peer& peer : peers) {
       const Digest leaf = RosterLeaf(sid0, peer.id, peer.c, peer.s);
-      if (!crypto::MerkleVerify(leaf, peer.index, roster.n, peer.path, roster.root)) {
+      if (!crypto::MerkleVerify(leaf, peer.index, my.n, peer.path, root)) {
         return CoordinatorLied("a peer's record is not in the roster");
       }
       const Advertise said{sid0, peer.id, peer.c, peer.s, peer.evidence, peer.signature};
@@ -195,15 +273,30 @@ class SecAggContributor final : public Contributor {
         return CoordinatorLied("a key is in the roster twice");
       }
       const Digest order = OrderKey(sid0, peer.id);
-      if (order <= last_order || (order < own_order) != (peer.index < roster.index)) {
+      if (order <= last_order || (order < own_order) != (peer.index < my.me)) {
         return CoordinatorLied("the roster is not in its order");
       }
       last_order = order;
     }
+    return NoteKeys(peers);
+  }
+
+  // Peers' keys are new to this device: those of another session would be replayed ones.
+  Status NoteKeys(std::span<const Peer> peers) {
+    if (options_.seen_keys == nullptr) return OkStatus();
+    for (const Peer& peer : peers) {
+      if (options_.seen_keys->Contains(peer.c) || options_.seen_keys->Contains(peer.s)) {
+        return CoordinatorLied("a peer's key was used in another session");
+      }
+    }
+    for (const Peer& peer : peers) {
+      options_.seen_keys->Note(peer.c);
+      options_.seen_keys->Note(peer.s);
+    }
     return OkStatus();
   }
 
-  // Shares of s_u and b_u for each peer, sealed to it.
+  // Shares of s_u and b_u for each holder, sealed to it, and a hello for who is only an owner.
   Bytes DealShares(const SecretBytes& s_secret, Shared& next) {
     const Membership& my = next.membership;
     const math::SharingSpec spec{.threshold = my.graph.t};
@@ -212,31 +305,43 @@ class SecAggContributor final : public Contributor {
     Shares message;
     message.commitment = ShareCommitment(my.sid, my.me, next.b.Reveal());
     for (Neighbour& peer : next.neighbours) {
-      const SecretBytes s_part(math::ShareBytes(poly_s.At(peer.index + 1)));
-      const SecretBytes b_part(math::ShareBytes(poly_b.At(peer.index + 1)));
-      SecretBytes both(kSharePairBytes);
-      std::copy(s_part.Reveal().begin(), s_part.Reveal().end(), both.RevealMutable().begin());
-      std::copy(b_part.Reveal().begin(), b_part.Reveal().end(),
-                both.RevealMutable().begin() + math::kShareBytes);
+      SecretBytes both(peer.holder ? kSharePairBytes : 0);
+      if (peer.holder) {
+        const SecretBytes s_part(math::ShareBytes(poly_s.At(peer.index + 1)));
+        const SecretBytes b_part(math::ShareBytes(poly_b.At(peer.index + 1)));
+        std::copy(s_part.Reveal().begin(), s_part.Reveal().end(), both.RevealMutable().begin());
+        std::copy(b_part.Reveal().begin(), b_part.Reveal().end(),
+                  both.RevealMutable().begin() + math::kShareBytes);
+      }
       const Bytes sealed = crypto::AeadSeal(
           peer.channel.seal.Reveal(), kZeroNonce,
           ShareAssociatedData(my.sid, my.me, peer.index, my.graph, message.commitment),
           both.Reveal());
       peer.channel.seal = SecretBytes();  // it sealed its one message
-      std::pair<Index, SealedShares>& entry = message.sealed.emplace_back();
-      entry.first = peer.index;
-      std::copy_n(sealed.begin(), entry.second.size(), entry.second.begin());
+      if (peer.holder) {
+        std::pair<Index, SealedShares>& entry = message.sealed.emplace_back();
+        entry.first = peer.index;
+        std::copy_n(sealed.begin(), entry.second.size(), entry.second.begin());
+      } else {
+        std::pair<Index, Hello>& entry = message.hellos.emplace_back();
+        entry.first = peer.index;
+        std::copy_n(sealed.begin(), entry.second.size(), entry.second.begin());
+      }
     }
     message.signature =
         crypto::Ed25519Sign(options_.identity_seed, SharesMessage(my.sid, my.me, message));
     return Encode(message);
   }
 
-  // R3. Before Masked: at least t peers' shares opened. Masks are applied for everybody named,
-  // opened or not, so that an edge is one-sided only if the coordinator lied.
+  // R3. Before Masked: at least t holders' ciphertexts opened. Masks are applied for everybody
+  // named, opened or not, so that an edge is one-sided only if the coordinator lied.
   Result<Bytes> OnDeliver(Shared& now, BytesView question) {
     const Membership& my = now.membership;
-    CHORUS_TRY_ASSIGN(const std::vector<Delivery> entries, DecodeDeliver(question, my.n));
+    std::vector<Index> hellos;
+    for (const Neighbour& peer : now.neighbours) {
+      if (!peer.owner) hellos.push_back(peer.index);
+    }
+    CHORUS_TRY_ASSIGN(const std::vector<Delivery> entries, DecodeDeliver(question, my.n, hellos));
     Uploaded next;
     Masked message;
     std::vector<Mask> masks;
@@ -249,9 +354,9 @@ class SecAggContributor final : public Contributor {
       }
       masks.push_back({std::move(neighbour->pair_mask), PairSign(my.me, entry.from)});
       message.edges.emplace_back(entry.from, EdgeTag(neighbour->channel.ack_out.Reveal(), my.sid));
-      if (!Open(my, *neighbour, entry, next.held)) message.failed.push_back(entry.from);
+      if (!Open(my, *neighbour, entry, next)) message.failed.push_back(entry.from);
     }
-    if (next.held.size() < my.graph.t) {
+    if (next.holders.size() < my.graph.t) {
       return Aborted("too few members hold shares with this client to go on");
     }
     ApplyMasks(options_.input, masks);
@@ -266,23 +371,31 @@ class SecAggContributor final : public Contributor {
     return Encode(message);
   }
 
-  // Opens what `entry.from` dealt to this client and keeps it; false when it does not open or
-  // parse.
-  static bool Open(const Membership& my, Neighbour& from, const Delivery& entry,
-                   std::vector<Held>& held) {
+  // Opens what `entry.from` sent to this client and keeps what is needed of it; false when it does
+  // not open or parse.
+  static bool Open(const Membership& my, Neighbour& from, const Delivery& entry, Uploaded& next) {
+    const BytesView sealed = entry.hello ? BytesView(*entry.hello) : BytesView(entry.sealed);
     const Result<SecretBytes> opened = crypto::AeadOpen(
         from.channel.open.Reveal(), kZeroNonce,
-        ShareAssociatedData(my.sid, entry.from, my.me, my.graph, entry.commitment), entry.sealed);
-    if (!opened.ok() || opened->size() != kSharePairBytes) return false;
-    const BytesView s_part = opened->Reveal().first(math::kShareBytes);
-    const BytesView b_part = opened->Reveal().subspan(math::kShareBytes);
+        ShareAssociatedData(my.sid, entry.from, my.me, my.graph, entry.commitment), sealed);
+    if (!opened.ok() || opened->size() != (from.owner ? kSharePairBytes : 0)) return false;
+    if (from.owner && !Keep(my, from, *opened, next.held)) return false;
+    if (from.holder) next.holders.push_back({from.index, from.channel.ack_in.Clone()});
+    return true;
+  }
+
+  // Keeps the two shares in `opened`; false when they are none.
+  static bool Keep(const Membership& my, Neighbour& from, const SecretBytes& opened,
+                   std::vector<Held>& held) {
+    const BytesView s_part = opened.Reveal().first(math::kShareBytes);
+    const BytesView b_part = opened.Reveal().subspan(math::kShareBytes);
     if (!math::ReadShare(my.me + 1, s_part).ok() || !math::ReadShare(my.me + 1, b_part).ok()) {
       return false;
     }
     Held kept;
-    kept.owner = entry.from;
-    kept.ack_out = std::move(from.channel.ack_out);
-    kept.ack_in = std::move(from.channel.ack_in);
+    kept.owner = from.index;
+    kept.ack_out = from.channel.ack_out.Clone();
+    kept.ack_in = from.channel.ack_in.Clone();
     kept.share_s = SecretBytes(Bytes(s_part.begin(), s_part.end()));
     kept.share_b = SecretBytes(Bytes(b_part.begin(), b_part.end()));
     held.push_back(std::move(kept));
@@ -290,7 +403,8 @@ class SecAggContributor final : public Contributor {
   }
 
   // R4. Before Acks: exactly the owners whose shares this client holds, each once; alive only with
-  // a true edge tag. The fates are frozen for ever.
+  // a true edge tag. The fates are frozen for ever. On the ring this is R5: nobody acknowledges, a
+  // client counts its own neighbours that are alive.
   Result<Bytes> OnSurvivors(Uploaded& now, BytesView question) {
     const Membership& my = now.membership;
     CHORUS_TRY_ASSIGN(const std::vector<Survivor> entries, DecodeSurvivors(question, my.n));
@@ -312,30 +426,39 @@ class SecAggContributor final : public Contributor {
         message.refused.push_back(held.owner);
       }
     }
+    if (my.mode == SharingGraph::kHarary) {
+      if (message.acks.size() < my.graph.t) return Aborted("too few neighbours are alive");
+      return Unmask(my, now.held, next.fates);
+    }
     next.membership = my;
     next.held = std::move(now.held);
+    next.holders = std::move(now.holders);
     phase_ = std::move(next);
     return Encode(message);
   }
 
-  // R5. Before Unmask: t distinct holders acknowledged this client. Then one share an owner, once.
+  // R5. Before Unmask: t distinct holders acknowledged this client.
   Result<Bytes> OnAckSet(Acknowledged& now, BytesView question) {
     const Membership& my = now.membership;
     CHORUS_TRY_ASSIGN(const AckSet acks, DecodeAckSet(question, my.n));
     uint32_t valid = 0;
-    for (const auto& [holder, tag] : acks) {
-      const Index sought = holder;
-      const auto held =
-          std::find_if(now.held.begin(), now.held.end(),
-                       [sought](const Held& candidate) { return candidate.owner == sought; });
-      if (held == now.held.end()) continue;
-      if (crypto::EqualConstantTime(AckTag(held->ack_in.Reveal(), my.sid), tag)) ++valid;
+    auto holder = now.holders.begin();
+    for (const auto& [index, tag] : acks) {  // both ascend
+      while (holder != now.holders.end() && holder->index < index) ++holder;
+      if (holder == now.holders.end() || holder->index != index) continue;
+      if (crypto::EqualConstantTime(AckTag(holder->ack_in.Reveal(), my.sid), tag)) ++valid;
     }
     if (valid < my.graph.t) return Aborted("too few members acknowledged this client's upload");
+    return Unmask(my, now.held, now.fates);
+  }
+
+  // One share of each owner whose fate is known, and the end of the session.
+  Result<Bytes> Unmask(const Membership& my, std::span<const Held> held_shares,
+                       const Fates& fates) {
     std::vector<UnmaskEntry> entries;
-    entries.reserve(now.fates.size());
-    for (const auto& [place, fate] : now.fates) {
-      const Held& held = now.held[place];
+    entries.reserve(fates.size());
+    for (const auto& [place, fate] : fates) {
+      const Held& held = held_shares[place];
       const SecretBytes& share = fate == Fate::kAlive ? held.share_b : held.share_s;
       UnmaskEntry& entry = entries.emplace_back();
       entry.owner = held.owner;
@@ -348,7 +471,7 @@ class SecAggContributor final : public Contributor {
   }
 
   ContributorOptions options_;
-  std::variant<AwaitingOffer, Advertised, Shared, Uploaded, Acknowledged, Ended> phase_;
+  std::variant<AwaitingOffer, Advertised, Rostered, Shared, Uploaded, Acknowledged, Ended> phase_;
   bool uploaded_ = false;
 };
 

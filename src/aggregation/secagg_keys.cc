@@ -1,11 +1,14 @@
 #include "aggregation/secagg.h"
 #include "base/codec.h"
 #include "crypto/crypto.h"
+#include "crypto/mask.h"
 
 namespace chorus::aggregation {
 namespace {
 
-constexpr size_t kTileBytes = size_t{64} << 10U;
+// What one thread masks at a time: some tiles of the mask kernel, so that setting up the streams
+// costs little, and few enough that threads end together.
+constexpr size_t kPieceBytes = size_t{256} << 10U;
 
 // ctx(i, j, P) = u32be(i) || u32be(j) || P_i || P_j behind a label.
 Bytes Info(std::string_view label, const End& i, const End& j) {
@@ -21,6 +24,18 @@ Tag Truncated(BytesView key, std::string_view word, const Digest& sid) {
   Tag tag;
   std::copy_n(mac.begin(), tag.size(), tag.begin());
   return tag;
+}
+
+// Views of the keys, which stay where they are.
+std::vector<crypto::MaskStream> StreamsOf(std::span<const Mask> masks) {
+  std::vector<crypto::MaskStream> streams;
+  streams.reserve(masks.size());
+  for (const Mask& mask : masks) {
+    const bool adds = mask.sign == math::Sign::kAdd;
+    streams.push_back(
+        {mask.key.Reveal(), adds ? crypto::MaskSign::kAdd : crypto::MaskSign::kSubtract});
+  }
+  return streams;
 }
 
 }  // namespace
@@ -79,19 +94,28 @@ Tag EdgeTag(BytesView ack_key, const Digest& sid) { return Truncated(ack_key, "e
 Tag AckTag(BytesView ack_key, const Digest& sid) { return Truncated(ack_key, "alive", sid); }
 
 void ApplyMasks(RingVector& vector, std::span<const Mask> masks) {
-  const uint64_t dim = math::DimOf(vector);
-  const uint64_t word_bytes =
-      std::visit([](const auto& words) { return sizeof(words[0]); }, vector);
-  const uint64_t tile = kTileBytes / word_bytes;
-  SecretBytes stream(std::min<uint64_t>(kTileBytes, dim * word_bytes));
-  for (uint64_t first = 0; first < dim; first += tile) {
-    const uint64_t size = std::min(tile, dim - first) * word_bytes;
-    const std::span<uint8_t> part = stream.RevealMutable().first(size);
-    for (const Mask& mask : masks) {
-      crypto::ExpandAesCtr(mask.key.Reveal(), first * word_bytes / 16, part);
-      math::ApplyStream(vector, first, part, mask.sign);
-    }
-  }
+  const std::vector<crypto::MaskStream> streams = StreamsOf(masks);
+  std::visit(
+      [&streams](auto& words) {
+        crypto::ApplyMaskStreams(crypto::FastestMaskPath(), std::span(words), 0, streams);
+      },
+      vector);
+}
+
+void ApplyMasks(RingVector& vector, std::span<const Mask> masks, Executor& executor) {
+  const std::vector<crypto::MaskStream> streams = StreamsOf(masks);
+  std::visit(
+      [&](auto& words) {
+        const std::span all(words);
+        const size_t piece = kPieceBytes / sizeof(words[0]);
+        executor.ParallelFor((all.size() + piece - 1) / piece, [&](size_t i) {
+          const size_t first = i * piece;
+          crypto::ApplyMaskStreams(crypto::FastestMaskPath(),
+                                   all.subspan(first, std::min(piece, all.size() - first)), first,
+                                   streams);
+        });
+      },
+      vector);
 }
 
 }  // namespace chorus::aggregation

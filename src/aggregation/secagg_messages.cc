@@ -133,25 +133,15 @@ Bytes EncodePeer(const Peer& peer) {
   return std::move(out).Take();
 }
 
-Bytes EncodeRoster(const RosterAndPeers& m, std::span<const Bytes> records) {
-  Writer out;
+namespace {
+
+void AppendRoster(Writer& out, const Roster& m) {
   out.U32(m.n).U32(m.index).Raw(m.root);
   for (const Digest& node : m.path) out.Raw(node);
   out.Raw(m.signature);
-  out.U32(m.n - 1);
-  for (Index v = 0; v < m.n; ++v) {
-    if (v != m.index) out.Raw(records[v]);
-  }
-  out.U32(m.n - 1);
-  for (Index v = 0; v < m.n; ++v) {
-    if (v != m.index) out.U32(v);
-  }
-  return std::move(out).Take();
 }
 
-Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max) {
-  Reader in(bytes);
-  RosterAndPeers m;
+Status ReadRoster(Reader& in, uint32_t n_max, Roster& m) {
   m.n = in.U32();
   m.index = in.U32();
   if (m.n > n_max || m.index >= m.n) {
@@ -160,20 +150,135 @@ Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max) {
   m.root = in.Array<32>();
   m.path = ReadPath(in, m.index, m.n);
   m.signature = in.Array<64>();
-  const uint32_t out_count = in.Count(kPeerBytesMin);
-  if (out_count != m.n - 1) return InvalidArgument("the peer list is not the whole roster");
-  m.peers.reserve(out_count);
-  Ascending order(m.n);
-  for (uint32_t i = 0; i < out_count; ++i) {
-    CHORUS_TRY_ASSIGN(Peer peer, ReadPeer(in, m.n));
-    if (peer.index == m.index || !order.Take(peer.index)) return OutOfOrder("the peer list");
-    m.peers.push_back(std::move(peer));
+  return OkStatus();
+}
+
+// The list of those chosen in full, the list of choosers by index, and then the records of the
+// choosers that were not chosen.
+void AppendPeers(Writer& out, std::span<const Index> chosen, std::span<const Index> choosers,
+                 std::span<const Bytes> records) {
+  out.U32(static_cast<uint32_t>(chosen.size()));
+  for (const Index v : chosen) out.Raw(records[v]);
+  out.U32(static_cast<uint32_t>(choosers.size()));
+  AppendIndices(out, choosers);
+  for (const Index v : choosers) {
+    if (!std::binary_search(chosen.begin(), chosen.end(), v)) out.Raw(records[v]);
   }
-  CHORUS_TRY_ASSIGN(const std::vector<Index> in_list, ReadIndices(in, m.n, "the list of choosers"));
+}
+
+Result<Peers> ReadPeers(Reader& in, uint32_t n) {
+  Peers m;
+  const uint32_t count = ReadCount(in, kPeerBytesMin, n);
+  Ascending order(n);
+  for (uint32_t i = 0; i < count; ++i) {
+    CHORUS_TRY_ASSIGN(Peer peer, ReadPeer(in, n));
+    if (!order.Take(peer.index)) return OutOfOrder("the peer list");
+    m.out.push_back(peer.index);
+    m.records.push_back(std::move(peer));
+  }
+  CHORUS_TRY_ASSIGN(m.in, ReadIndices(in, n, "the list of choosers"));
+  for (const Index v : m.in) {
+    if (std::binary_search(m.out.begin(), m.out.end(), v)) continue;
+    CHORUS_TRY_ASSIGN(Peer peer, ReadPeer(in, n));
+    if (peer.index != v) return OutOfOrder("the choosers' records");
+    m.records.push_back(std::move(peer));
+  }
+  std::sort(m.records.begin(), m.records.end(),
+            [](const Peer& a, const Peer& b) { return a.index < b.index; });
+  return m;
+}
+
+Result<RosterAndPeers> ReadRosterAndPeers(BytesView bytes, uint32_t n_max) {
+  Reader in(bytes);
+  RosterAndPeers m;
+  CHORUS_TRY(ReadRoster(in, n_max, m));
+  CHORUS_TRY_ASSIGN(Peers peers, ReadPeers(in, m.n));
   CHORUS_TRY(in.Finish("the roster"));
-  const bool same = std::equal(in_list.begin(), in_list.end(), m.peers.begin(), m.peers.end(),
-                               [](Index index, const Peer& peer) { return index == peer.index; });
-  if (!same) return InvalidArgument("in a complete graph everybody chose everybody");
+  if (peers.in != peers.out) return InvalidArgument("in this graph all edges go both ways");
+  if (std::binary_search(peers.out.begin(), peers.out.end(), m.index)) {
+    return OutOfOrder("the peer list");
+  }
+  m.peers = std::move(peers.records);
+  return m;
+}
+
+}  // namespace
+
+Bytes EncodeRoster(const RosterAndPeers& m, std::span<const Bytes> records) {
+  std::vector<Index> others;
+  for (Index v = 0; v < m.n; ++v) {
+    if (v != m.index) others.push_back(v);
+  }
+  return EncodeRing(m, others, records);
+}
+
+Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max) {
+  CHORUS_TRY_ASSIGN(RosterAndPeers m, ReadRosterAndPeers(bytes, n_max));
+  if (m.peers.size() != m.n - 1) return InvalidArgument("the peer list is not the whole roster");
+  return m;
+}
+
+Bytes EncodeRosterOnly(const Roster& roster) {
+  Writer out;
+  AppendRoster(out, roster);
+  return std::move(out).Take();
+}
+
+Result<Roster> DecodeRosterOnly(BytesView bytes, uint32_t n_max) {
+  Reader in(bytes);
+  Roster m;
+  CHORUS_TRY(ReadRoster(in, n_max, m));
+  CHORUS_TRY(in.Finish("the roster"));
+  return m;
+}
+
+Bytes EncodeRing(const Roster& roster, std::span<const Index> neighbours,
+                 std::span<const Bytes> records) {
+  Writer out;
+  AppendRoster(out, roster);
+  AppendPeers(out, neighbours, neighbours, records);
+  return std::move(out).Take();
+}
+
+Result<RosterAndPeers> DecodeRing(BytesView bytes, uint32_t n_max) {
+  return ReadRosterAndPeers(bytes, n_max);
+}
+
+Digest ChooseMessage(Index sender, const Choose& m) {
+  Writer list;
+  AppendIndices(list, m.holders);
+  return crypto::LabeledHash("CHORUS1/choose", {m.sid, Writer().U32(sender).view(), list.view()});
+}
+
+Bytes Encode(const Choose& m) {
+  Writer out;
+  out.Raw(m.sid).U32(static_cast<uint32_t>(m.holders.size()));
+  AppendIndices(out, m.holders);
+  out.Raw(m.signature);
+  return std::move(out).Take();
+}
+
+Result<Choose> DecodeChoose(BytesView bytes, uint32_t limit) {
+  Reader in(bytes);
+  Choose m;
+  m.sid = in.Array<32>();
+  CHORUS_TRY_ASSIGN(m.holders, ReadIndices(in, limit, "the list of chosen holders"));
+  m.signature = in.Array<64>();
+  CHORUS_TRY(in.Finish("the choice"));
+  return m;
+}
+
+Bytes EncodePeers(std::span<const Index> out, std::span<const Index> in,
+                  std::span<const Bytes> records) {
+  Writer bytes;
+  AppendPeers(bytes, out, in, records);
+  return std::move(bytes).Take();
+}
+
+Result<Peers> DecodePeers(BytesView bytes, uint32_t n) {
+  Reader in(bytes);
+  CHORUS_TRY_ASSIGN(Peers m, ReadPeers(in, n));
+  CHORUS_TRY(in.Finish("the peers"));
   return m;
 }
 
@@ -182,7 +287,8 @@ namespace {
 void AppendShares(Writer& out, const Shares& m) {
   out.Raw(m.commitment).U32(static_cast<uint32_t>(m.sealed.size()));
   for (const auto& [index, sealed] : m.sealed) out.U32(index).Raw(sealed);
-  out.U32(0);  // nobody chose the sender whom it did not choose
+  out.U32(static_cast<uint32_t>(m.hellos.size()));
+  AppendTags(out, m.hellos);
 }
 
 }  // namespace
@@ -212,7 +318,7 @@ Result<Shares> DecodeShares(BytesView bytes, uint32_t limit) {
     sealed = in.Array<kSealedSharesBytes>();
     if (!order.Take(index)) return OutOfOrder("the list of shares");
   }
-  if (in.U32() != 0) return InvalidArgument("in a complete graph nobody is owed a bare hello");
+  CHORUS_TRY_ASSIGN(m.hellos, ReadTags(in, limit, "the list of hellos"));
   m.signature = in.Array<64>();
   CHORUS_TRY(in.Finish("the shares"));
   return m;
@@ -222,19 +328,31 @@ Bytes EncodeDeliver(std::span<const Delivery> entries) {
   Writer out;
   out.U32(static_cast<uint32_t>(entries.size()));
   for (const Delivery& entry : entries) {
-    out.U32(entry.from).Raw(entry.commitment).Raw(entry.sealed);
+    out.U32(entry.from).Raw(entry.commitment);
+    if (entry.hello) out.Raw(*entry.hello);
+    if (!entry.hello) out.Raw(entry.sealed);
   }
   return std::move(out).Take();
 }
 
 Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit) {
+  return DecodeDeliver(bytes, limit, {});
+}
+
+Result<std::vector<Delivery>> DecodeDeliver(BytesView bytes, uint32_t limit,
+                                            std::span<const Index> hellos) {
   Reader in(bytes);
-  std::vector<Delivery> entries(ReadCount(in, sizeof(Index) + 32 + kSealedSharesBytes, limit));
+  const size_t sealed_bytes_min = hellos.empty() ? kSealedSharesBytes : sizeof(Hello);
+  std::vector<Delivery> entries(ReadCount(in, sizeof(Index) + 32 + sealed_bytes_min, limit));
   Ascending order(limit);
   for (Delivery& entry : entries) {
     entry.from = in.U32();
     entry.commitment = in.Array<32>();
-    entry.sealed = in.Array<kSealedSharesBytes>();
+    if (std::binary_search(hellos.begin(), hellos.end(), entry.from)) {
+      entry.hello = in.Array<sizeof(Hello)>();
+    } else {
+      entry.sealed = in.Array<kSealedSharesBytes>();
+    }
     if (!order.Take(entry.from)) return OutOfOrder("the delivery");
   }
   CHORUS_TRY(in.Finish("the delivery"));

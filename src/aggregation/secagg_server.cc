@@ -1,11 +1,11 @@
 // The coordinator's side of SecAgg [specification 3.8]. Parties become roster indices when the
 // roster freezes; uploads are folded into one accumulator as they arrive and never taken out again.
+#include "aggregation/secagg_server.h"
+
 #include <map>
 #include <set>
 
-#include "aggregation/secagg.h"
 #include "base/codec.h"
-#include "base/ensure.h"
 #include "base/limits.h"
 #include "crypto/crypto.h"
 
@@ -14,59 +14,50 @@ namespace {
 
 constexpr uint64_t kAdvertiseBytesMax = 32 + 3 * 32 + 2 + limits::kEvidenceBytesMax + 64;
 
-enum class Row : uint8_t { kKeys, kShares, kInput, kAcks, kUnmask, kDone, kSpent };
-
-// One roster member and how far it came.
-struct Member {
-  PartyId party = 0;
-  Advertise said;
-  bool dealt = false;     // in U2: its shares are complete
-  bool uploaded = false;  // in U3: its input is in the sum
-  bool acked = false;     // answered R4
-  bool opened = false;    // answered R5
-  Shares shares;
-  std::set<Index> failed;              // owners whose shares it could not open
-  std::map<Index, Tag> edges;          // its edge tag to each neighbour
-  std::map<Index, Tag> acks;           // to each owner that it accepted as alive
-  std::map<Index, math::Share> given;  // R5: its share of each owner's b (alive) or s (dropped)
-};
-
 class SecAggAggregator final : public Aggregator {
  public:
   explicit SecAggAggregator(AggregatorOptions options)
-      : params_(options.params),
-        verifier_(*options.verifier),
+      : verifier_(*options.verifier),
         signing_seed_(options.signing_seed),
-        parties_(std::move(options.parties)) {
-    const Bytes bytes = EncodeParams(params_);
-    sid0_ = crypto::LabeledHash("CHORUS1/sid0", {bytes});
-    offer_ = MakeOffer(params_, signing_seed_);
+        seen_keys_(options.seen_keys),
+        executor_(options.executor),
+        parties_(std::move(options.parties)),
+        offer_(MakeOffer(options.params, options.signing_seed)) {
+    state_.params = options.params;
+    state_.blame = options.blame;
+    state_.sid0 =
+        crypto::LabeledHash("CHORUS1/sid0", {BytesView(offer_).first(kSessionParamsBytes)});
+    steps_ = Steps(Protocol::kSecAgg, state_.mode());
   }
 
-  // The rows, each Ask -> Hear* -> Close:
-  //   kKeys    --roster frozen-->     kShares
-  //   kShares  --drop rule-->         kInput
-  //   kInput   --enough holders-->    kAcks
-  //   kAcks    --enough holders-->    kUnmask
-  //   kUnmask  --enough shares-->     kDone
-  //   kDone    --Finish-->            kSpent;   a failed Close or Finish --> kSpent
+  // The rows are the graph's Steps, each Ask -> Hear* -> Close:
+  //   kKeys        --roster frozen-->   kNeighbours, or kShares where nobody chooses
+  //   kNeighbours  --drop rule-->       kShares
+  //   kShares      --drop rule-->       kInput
+  //   kInput       --enough holders-->  kAcks, or kUnmask on the Harary ring
+  //   kAcks        --enough holders-->  kUnmask
+  //   kUnmask      --enough shares-->   done --Finish--> spent;  a failed Close or Finish --> spent
   Result<std::vector<Question>> Ask() override {
-    if (asking_ || row_ == Row::kDone || row_ == Row::kSpent) {
+    if (asking_ || spent_ || done()) {
       return FailedPrecondition("this sum has nothing to ask now");
     }
     asking_ = true;
-    switch (row_) {
-      case Row::kKeys:
+    switch (steps_[row_]) {
+      case Step::kKeys:
         return AskKeys();
-      case Row::kShares:
+      case Step::kNeighbours:
+        return AskNeighbours();
+      case Step::kShares:
         return AskShares();
-      case Row::kInput:
+      case Step::kInput:
         return AskInput();
-      case Row::kAcks:
-        return AskAcks();
-      default:
-        return AskUnmask();
+      case Step::kAcks:
+        return AskSurvivors(8 + uint64_t{state_.n()} * (4 + sizeof(Tag)));
+      case Step::kUnmask:
+        break;
     }
+    const uint64_t answer = 4 + uint64_t{state_.n()} * (4 + 1 + math::kShareBytes);
+    return state_.mode() == SharingGraph::kHarary ? AskSurvivors(answer) : AskUnmask(answer);
   }
 
   Status Hear(PartyId from, BytesView answer) override {
@@ -74,95 +65,115 @@ class SecAggAggregator final : public Aggregator {
     if (!asking_ || found == asked_.end()) {
       return NotFound("this party was not asked in this step");
     }
-    if (found->second.heard) return AlreadyExists("this party's answer was heard before");
-    CHORUS_TRY(HearIn(row_, from, found->second.index, answer));
-    found->second.heard = true;
+    Asked& asked = found->second;
+    if (asked.heard) {
+      KeepEvidence(asked, answer);
+      return AlreadyExists("this party's answer was heard before");
+    }
+    CHORUS_TRY(HearIn(steps_[row_], from, asked, answer));
+    asked.heard = true;
     return OkStatus();
   }
 
   Status Close() override {
     if (!asking_) return FailedPrecondition("nothing was asked");
     asking_ = false;
-    const Status closed = CloseIn(row_);
-    row_ = closed.ok() ? static_cast<Row>(static_cast<uint8_t>(row_) + 1) : Row::kSpent;
+    asked_.clear();
+    const Status closed = CloseIn(steps_[row_]);
+    spent_ = !closed.ok();
+    if (closed.ok()) ++row_;
     return closed;
   }
 
-  bool done() const override { return row_ == Row::kDone; }
+  bool done() const override { return !spent_ && row_ == steps_.size(); }
 
   Result<Sum> Finish() override {
-    if (row_ != Row::kDone) return FailedPrecondition("there is no sum to open");
-    row_ = Row::kSpent;
-    CHORUS_TRY_ASSIGN(std::vector<Mask> masks, OpenMasks());
-    for (Member& member : members_) member.given.clear();
-    ApplyMasks(sum_, masks);
-    math::ReduceBits(sum_, params_.bits);
-    Sum sum{std::move(sum_), Count(&Member::uploaded)};
-    CHORUS_TRY(CheckSumRange(params_, sum));
+    if (!done()) return FailedPrecondition("there is no sum to open");
+    spent_ = true;
+    CHORUS_TRY_ASSIGN(std::vector<Mask> masks, OpenMasks(state_));
+    for (Member& member : state_.members) member.given.clear();
+    if (executor_ != nullptr) {
+      ApplyMasks(sum_, masks, *executor_);
+    } else {
+      ApplyMasks(sum_, masks);
+    }
+    math::ReduceBits(sum_, state_.params.bits);
+    Sum sum{std::move(sum_), state_.Count(&Member::uploaded)};
+    CHORUS_TRY(CheckSumRange(state_.params, sum));
     return sum;
   }
 
  private:
   struct Asked {
-    Index index = 0;
+    Index index = 0;  // in the roster; while keys are heard, in the order of arrival
     bool heard = false;
+    bool compared = false;  // a second answer was looked at
+    Blame::Statement said;  // what the first answer signed
   };
 
-  Status HearIn(Row row, PartyId from, Index index, BytesView answer) {
-    switch (row) {
-      case Row::kKeys:
-        return HearKeys(from, answer);
-      case Row::kShares:
-        return HearShares(index, answer);
-      case Row::kInput:
-        return HearInput(index, answer);
-      case Row::kAcks:
-        return HearAcks(index, answer);
-      default:
-        return HearUnmask(index, answer);
+  Status HearIn(Step step, PartyId from, Asked& asked, BytesView answer) {
+    switch (step) {
+      case Step::kKeys:
+        return HearKeys(from, asked, answer);
+      case Step::kNeighbours:
+        return HearNeighbours(asked, answer);
+      case Step::kShares:
+        return HearShares(asked, answer);
+      case Step::kInput:
+        return HearInput(asked, answer);
+      case Step::kAcks:
+        return HearAcks(asked.index, answer);
+      case Step::kUnmask:
+        break;
     }
+    return HearUnmask(asked.index, answer);
   }
 
-  Status CloseIn(Row row) {
-    switch (row) {
-      case Row::kKeys:
+  Status CloseIn(Step step) {
+    switch (step) {
+      case Step::kKeys:
         return CloseKeys();
-      case Row::kShares:
+      case Step::kNeighbours:
+        return CloseNeighbours();
+      case Step::kShares:
         return CloseShares();
-      case Row::kInput:
+      case Step::kInput:
         return CloseInput();
-      case Row::kAcks:
+      case Step::kAcks:
         return CloseAcks();
-      default:
-        return CloseUnmask();
+      case Step::kUnmask:
+        break;
     }
-  }
-
-  uint32_t Count(bool Member::*state) const {
-    return static_cast<uint32_t>(std::count_if(
-        members_.begin(), members_.end(), [state](const Member& member) { return member.*state; }));
-  }
-
-  // Members that stand in `state`, ascending.
-  std::vector<Index> In(bool Member::*state) const {
-    std::vector<Index> indices;
-    for (Index v = 0; v < members_.size(); ++v) {
-      if (members_[v].*state) indices.push_back(v);
-    }
-    return indices;
+    return CloseUnmask();
   }
 
   // Registers a question to each member of `to`.
   template <typename Body>
   std::vector<Question> AskEach(const std::vector<Index>& to, uint64_t answer_bytes_max,
                                 Body body) {
-    asked_.clear();
     std::vector<Question> questions;
+    questions.reserve(to.size());
     for (const Index u : to) {
-      asked_[members_[u].party] = {u, false};
-      questions.push_back({members_[u].party, body(u), answer_bytes_max});
+      asked_[state_.members[u].party].index = u;
+      questions.push_back({state_.members[u].party, body(u), answer_bytes_max});
     }
     return questions;
+  }
+
+  // A second answer of one step changes nothing. When it is signed and says something else, both
+  // signatures are kept; one look a party and step, so that repeating costs only its sender.
+  void KeepEvidence(Asked& asked, BytesView answer) {
+    if (state_.blame == nullptr || asked.compared) return;
+    asked.compared = true;
+    const Blame::Statement again = StatementIn(state_, steps_[row_], asked.index, answer);
+    if (again.signature == Signature{} || again.message == asked.said.message) return;
+    const PublicKey& id = state_.members[asked.index].said.id;
+    if (!crypto::Ed25519Verify(id, again.message, again.signature)) return;
+    state_.Note(asked.index, Blame::Cause::kEquivocated, asked.said, again);
+  }
+
+  bool Signed(const Blame::Statement& said, const PublicKey& id) const {
+    return crypto::Ed25519Verify(id, said.message, said.signature);
   }
 
   // --- R0 ---------------------------------------------------------------------------------------
@@ -175,332 +186,391 @@ class SecAggAggregator final : public Aggregator {
     return questions;
   }
 
-  Status HearKeys(PartyId from, BytesView answer) {
+  Status HearKeys(PartyId from, Asked& asked, BytesView answer) {
     CHORUS_TRY_ASSIGN(Advertise said, DecodeAdvertise(answer));
-    if (said.sid0 != sid0_) return InvalidArgument("the advertisement is of another session");
-    if (!crypto::Ed25519Verify(said.id, AdvertiseMessage(said), said.signature)) {
+    if (said.sid0 != state_.sid0) {
+      return InvalidArgument("the advertisement is of another session");
+    }
+    const Blame::Statement statement{AdvertiseMessage(said), said.signature};
+    if (!Signed(statement, said.id)) {
       return Unauthenticated("the advertisement is not signed by the identity it names");
     }
     if (ids_.contains(said.id)) return InvalidArgument("this identity is in the session already");
     if (said.c == said.s || keys_.contains(said.c) || keys_.contains(said.s)) {
       return InvalidArgument("a session key is used twice");
     }
+    if (seen_keys_ != nullptr && (seen_keys_->Contains(said.c) || seen_keys_->Contains(said.s))) {
+      return InvalidArgument("a session key was used in another session");
+    }
     if (!crypto::X25519Canonical(said.c) || !crypto::X25519Canonical(said.s)) {
       return InvalidArgument("a session key is not in its one encoding");
     }
     // A clamped scalar times a low-order point is always zero, so any one agreement tells.
-    if (!crypto::X25519Agree(sid0_, said.c).ok() || !crypto::X25519Agree(sid0_, said.s).ok()) {
+    if (!crypto::X25519Agree(state_.sid0, said.c).ok() ||
+        !crypto::X25519Agree(state_.sid0, said.s).ok()) {
       return InvalidArgument("a session key is a point of low order");
     }
     CHORUS_TRY(verifier_.Verify(said.id, said.evidence));
     ids_.insert(said.id);
     keys_.insert(said.c);
     keys_.insert(said.s);
+    if (seen_keys_ != nullptr) {
+      seen_keys_->Note(said.c);
+      seen_keys_->Note(said.s);
+    }
+    asked.index = state_.n();
+    asked.said = statement;
     Member member;
     member.party = from;
     member.said = std::move(said);
-    members_.push_back(std::move(member));
+    state_.members.push_back(std::move(member));
     return OkStatus();
   }
 
-  // Freezes the roster: indices by ascending order key, one Merkle root over all keys, the session
-  // id.
+  // Freezes the roster: the largest that the graph serves, indices by ascending order key, one
+  // Merkle root over all keys, the session id. Who came after it was full is not asked further.
   Status CloseKeys() {
-    const auto n = static_cast<uint32_t>(members_.size());
-    if (n < params_.n_min) return Aborted("too few clients advertised keys");
-    Result<GraphParams> graph = CompleteGraph(n, params_.gamma_ppm, params_.delta_ppm);
+    std::vector<Member>& members = state_.members;
+    const uint32_t n = RosterSize(state_.params, state_.n());
+    if (n == 0) return Aborted("too few clients advertised keys");
+    const Result<GraphParams> graph = GraphFor(state_.params, n);
     if (!graph.ok()) return Aborted(graph.status().message());
-    graph_ = *graph;
-    if (graph_.honest < params_.a_min) return Aborted("the cohort hides too few honest clients");
-    std::sort(members_.begin(), members_.end(), [this](const Member& a, const Member& b) {
-      return OrderKey(sid0_, a.said.id) < OrderKey(sid0_, b.said.id);
+    state_.graph = *graph;
+    if (graph->honest < state_.params.a_min) {
+      return Aborted("the cohort hides too few honest clients");
+    }
+    members.resize(n);
+    ids_.clear();
+    keys_.clear();
+    std::sort(members.begin(), members.end(), [this](const Member& a, const Member& b) {
+      return OrderKey(state_.sid0, a.said.id) < OrderKey(state_.sid0, b.said.id);
     });
     std::vector<Digest> leaves;
-    for (const Member& member : members_) {
-      leaves.push_back(RosterLeaf(sid0_, member.said.id, member.said.c, member.said.s));
+    leaves.reserve(n);
+    for (const Member& member : members) {
+      leaves.push_back(RosterLeaf(state_.sid0, member.said.id, member.said.c, member.said.s));
     }
-    root_ = crypto::MerkleRoot(leaves);
+    state_.root = crypto::MerkleRoot(leaves);
+    state_.sid = SessionId(state_.sid0, n, state_.root);
     paths_ = crypto::MerklePaths(leaves);
-    sid_ = SessionId(sid0_, n, root_);
+    roster_.n = n;
+    roster_.root = state_.root;
+    roster_.signature =
+        crypto::Ed25519Sign(signing_seed_, RosterMessage(state_.sid0, n, state_.root));
+    ArrangeGraph();
     return OkStatus();
+  }
+
+  void ArrangeGraph() {
+    const uint32_t n = state_.n();
+    state_.neighbours.assign(n, {});
+    if (state_.mode() == SharingGraph::kSelfSelected) return;
+    for (Member& member : state_.members) member.chose = true;
+    if (state_.mode() == SharingGraph::kComplete) {
+      state_.neighbours = CompleteGraphOf(n);
+      return;
+    }
+    // Drawn from the coordinator's own secret, so that nobody else knows the ring.
+    const SecretBytes secret = crypto::HkdfExtract(state_.sid, signing_seed_);
+    const SecretBytes key =
+        crypto::HkdfExpand(secret.Reveal(), ViewOf("CHORUS1/ring"), crypto::kKeyBytes);
+    state_.neighbours = RingOf(*crypto::NewSeededRng(key.Reveal()), n, state_.graph.k);
+  }
+
+  // --- R1 ---------------------------------------------------------------------------------------
+  std::vector<Question> AskNeighbours() {
+    std::vector<Index> everybody;
+    for (Index v = 0; v < state_.n(); ++v) everybody.push_back(v);
+    const uint64_t answer = 32 + 4 + uint64_t{state_.graph.k} * sizeof(Index) + 64;
+    return AskEach(everybody, answer, [&](Index u) { return EncodeRosterOnly(RosterFor(u)); });
+  }
+
+  Roster RosterFor(Index u) const {
+    Roster roster = roster_;
+    roster.index = u;
+    roster.path = paths_[u];
+    return roster;
+  }
+
+  Status HearNeighbours(Asked& asked, BytesView answer) {
+    CHORUS_TRY_ASSIGN(Choose choice, DecodeChoose(answer, state_.n()));
+    if (choice.sid != state_.sid) return InvalidArgument("the choice is of another session");
+    if (choice.holders.size() != state_.graph.k || Contains(choice.holders, asked.index)) {
+      return InvalidArgument("a client chooses as many others as the graph has neighbours");
+    }
+    Member& member = state_.members[asked.index];
+    const Blame::Statement said{ChooseMessage(asked.index, choice), choice.signature};
+    if (!Signed(said, member.said.id)) {
+      return Unauthenticated("the choice is not signed by its sender");
+    }
+    state_.neighbours[asked.index].out = std::move(choice.holders);
+    member.chose = true;
+    asked.said = said;
+    return OkStatus();
+  }
+
+  Status CloseNeighbours() {
+    if (!Drop(&Member::chose)) return Aborted("too few clients chose their holders");
+    return OkStatus();
+  }
+
+  // The drop rule over those who stand in `state`; false when too few are left.
+  bool Drop(bool Member::*state) {
+    std::vector<bool> present(state_.n());
+    for (Index v = 0; v < state_.n(); ++v) present[v] = state_.members[v].*state;
+    if (state_.mode() == SharingGraph::kSelfSelected) FillIn(state_.neighbours, present);
+    DropUnsupported(state_.neighbours, state_.graph.t, present);
+    for (Index v = 0; v < state_.n(); ++v) state_.members[v].*state = present[v];
+    return state_.Count(state) >= state_.params.n_min;
   }
 
   // --- R2 ---------------------------------------------------------------------------------------
   std::vector<Question> AskShares() {
-    const auto n = static_cast<uint32_t>(members_.size());
     std::vector<Bytes> records;
-    std::vector<Index> everybody;
-    for (Index v = 0; v < n; ++v) {
-      const Advertise& said = members_[v].said;
+    for (Index v = 0; v < state_.n(); ++v) {
+      const Advertise& said = state_.members[v].said;
       records.push_back(
           EncodePeer({v, said.id, said.c, said.s, said.evidence, said.signature, paths_[v]}));
-      everybody.push_back(v);
     }
-    RosterAndPeers roster;
-    roster.n = n;
-    roster.root = root_;
-    roster.signature = crypto::Ed25519Sign(signing_seed_, RosterMessage(sid0_, n, root_));
-    const uint64_t answer = 32 + 4 + uint64_t{n - 1} * (4 + kSealedSharesBytes) + 4 + 64;
-    return AskEach(everybody, answer, [&](Index u) {
-      roster.index = u;
-      roster.path = paths_[u];
-      return EncodeRoster(roster, records);
+    size_t hellos = 0;
+    for (const Neighbours& member : state_.neighbours) hellos = std::max(hellos, member.in.size());
+    const uint64_t answer = 32 + 4 + uint64_t{state_.graph.k} * (4 + kSealedSharesBytes) + 4 +
+                            uint64_t{hellos} * (4 + sizeof(Hello)) + 64;
+    std::vector<Question> questions = AskEach(state_.In(&Member::chose), answer, [&](Index u) {
+      const Neighbours& mine = state_.neighbours[u];
+      return state_.mode() == SharingGraph::kSelfSelected
+                 ? EncodePeers(mine.out, mine.in, records)
+                 : EncodeRing(RosterFor(u), mine.out, records);
     });
+    paths_ = {};
+    return questions;
   }
 
-  Status HearShares(Index sender, BytesView answer) {
-    const auto n = static_cast<uint32_t>(members_.size());
-    CHORUS_TRY_ASSIGN(Shares shares, DecodeShares(answer, n));
-    // Strictly ascending, below n, n - 1 of them and not the sender itself: everybody else.
-    const bool itself = std::any_of(shares.sealed.begin(), shares.sealed.end(),
-                                    [sender](const auto& entry) { return entry.first == sender; });
-    if (shares.sealed.size() != n - 1 || itself) {
-      return InvalidArgument("shares must be dealt to everybody else in the roster");
+  Status HearShares(Asked& asked, BytesView answer) {
+    CHORUS_TRY_ASSIGN(Shares shares, DecodeShares(answer, state_.n()));
+    const Neighbours& mine = state_.neighbours[asked.index];
+    std::vector<Index> owed;
+    std::set_difference(mine.in.begin(), mine.in.end(), mine.out.begin(), mine.out.end(),
+                        std::back_inserter(owed));
+    if (!NamesExactly(shares.sealed, mine.out) || !NamesExactly(shares.hellos, owed)) {
+      return InvalidArgument("shares are due to each holder, a hello to each other neighbour");
     }
-    Member& member = members_[sender];
-    if (!crypto::Ed25519Verify(member.said.id, SharesMessage(sid_, sender, shares),
-                               shares.signature)) {
+    Member& member = state_.members[asked.index];
+    const Blame::Statement said{SharesMessage(state_.sid, asked.index, shares), shares.signature};
+    if (!Signed(said, member.said.id)) {
       return Unauthenticated("the shares are not signed by their sender");
     }
-    member.shares = std::move(shares);
+    member.commitment = shares.commitment;
+    member.sealed = std::move(shares.sealed);
+    member.hellos = std::move(shares.hellos);
     member.dealt = true;
+    asked.said = said;
     return OkStatus();
   }
 
-  // U2, and the drop rule: who has fewer than t holders left is out, until nobody is. In a complete
-  // graph everybody holds everybody's shares, so all fall together.
+  // Whether the entries of `list` are for `due`, in that order.
+  template <typename T>
+  static bool NamesExactly(const std::vector<std::pair<Index, T>>& list,
+                           const std::vector<Index>& due) {
+    return std::equal(list.begin(), list.end(), due.begin(), due.end(),
+                      [](const auto& entry, Index index) { return entry.first == index; });
+  }
+
+  // U2. In a complete graph everybody holds everybody's shares, so all fall together.
   Status CloseShares() {
-    const uint32_t dealt = Count(&Member::dealt);
-    if (dealt < params_.n_min || dealt - 1 < graph_.t) {
-      return Aborted("too few clients dealt shares");
-    }
-    sum_ = math::ZeroVector(params_.vec_len, params_.bits);
+    if (!Drop(&Member::dealt)) return Aborted("too few clients dealt shares");
+    sum_ = math::ZeroVector(state_.params.vec_len, state_.params.bits);
     return OkStatus();
   }
 
   // --- R3 ---------------------------------------------------------------------------------------
   std::vector<Question> AskInput() {
-    const std::vector<Index> dealt = In(&Member::dealt);
-    const uint64_t answer = MaskedBytesMax(static_cast<uint32_t>(dealt.size()) - 1,
-                                           math::PackedBytes(params_.vec_len, params_.bits));
-    return AskEach(dealt, answer, [&](Index u) {
+    const std::vector<Index> dealt = state_.In(&Member::dealt);
+    size_t neighbours = 0;
+    for (const Index u : dealt) neighbours = std::max(neighbours, state_.MaskedWith(u).size());
+    const uint64_t answer = MaskedBytesMax(static_cast<uint32_t>(neighbours), state_.PackedBytes());
+    std::vector<Question> questions = AskEach(dealt, answer, [&](Index u) {
       std::vector<Delivery> entries;
-      for (const Index v : dealt) {
-        if (v == u) continue;
-        const size_t place = u < v ? u : u - 1;  // in v's list, which leaves v itself out
-        entries.push_back(
-            {v, members_[v].shares.commitment, members_[v].shares.sealed[place].second});
+      for (const Index v : state_.MaskedWith(u)) {
+        const Member& from = state_.members[v];
+        Delivery& entry = entries.emplace_back();
+        entry.from = v;
+        entry.commitment = from.commitment;
+        if (const SealedShares* sealed = FindEntry(from.sealed, u)) entry.sealed = *sealed;
+        if (const Hello* hello = FindEntry(from.hellos, u)) entry.hello = *hello;
       }
       return EncodeDeliver(entries);
     });
+    for (Member& member : state_.members) {
+      member.sealed = {};
+      member.hellos = {};
+    }
+    return questions;
   }
 
-  Status HearInput(Index sender, BytesView answer) {
-    const auto n = static_cast<uint32_t>(members_.size());
-    CHORUS_TRY_ASSIGN(const Masked masked,
-                      DecodeMasked(answer, n, math::PackedBytes(params_.vec_len, params_.bits)));
-    if (masked.sid != sid_) return InvalidArgument("the masked input is of another session");
-    std::vector<Index> neighbours = In(&Member::dealt);
-    std::erase(neighbours, sender);
-    const bool tagged_all =
-        std::equal(masked.edges.begin(), masked.edges.end(), neighbours.begin(), neighbours.end(),
-                   [](const auto& edge, Index neighbour) { return edge.first == neighbour; });
-    if (!tagged_all) return InvalidArgument("an edge tag is due to each neighbour and nobody else");
+  Status HearInput(Asked& asked, BytesView answer) {
+    CHORUS_TRY_ASSIGN(Masked masked, DecodeMasked(answer, state_.n(), state_.PackedBytes()));
+    if (masked.sid != state_.sid) {
+      return InvalidArgument("the masked input is of another session");
+    }
+    const std::vector<Index> neighbours = state_.MaskedWith(asked.index);
+    if (!NamesExactly(masked.edges, neighbours)) {
+      return InvalidArgument("an edge tag is due to each neighbour and nobody else");
+    }
     if (!std::includes(neighbours.begin(), neighbours.end(), masked.failed.begin(),
                        masked.failed.end())) {
       return InvalidArgument("the failed list names somebody who is no neighbour");
     }
-    Member& member = members_[sender];
-    if (!crypto::Ed25519Verify(member.said.id, MaskedMessage(sender, masked), masked.signature)) {
+    Member& member = state_.members[asked.index];
+    const Blame::Statement said{MaskedMessage(asked.index, masked), masked.signature};
+    if (!Signed(said, member.said.id)) {
       return Unauthenticated("the masked input is not signed by its sender");
     }
-    CHORUS_TRY(math::AddPacked(sum_, masked.packed, params_.bits));
-    member.failed.insert(masked.failed.begin(), masked.failed.end());
-    member.edges.insert(masked.edges.begin(), masked.edges.end());
+    CHORUS_TRY(math::AddPacked(sum_, masked.packed, state_.params.bits));
+    member.failed = std::move(masked.failed);
+    member.edges = std::move(masked.edges);
     member.uploaded = true;
+    asked.said = said;
     return OkStatus();
   }
 
   Status CloseInput() {
-    if (Count(&Member::uploaded) < params_.n_min) return Aborted("too few clients uploaded");
+    if (state_.Count(&Member::uploaded) < state_.params.n_min) {
+      return Aborted("too few clients uploaded");
+    }
+    if (state_.mode() == SharingGraph::kHarary) {
+      for (Member& member : state_.members) member.acked = member.uploaded;
+    }
+    NoteUnusableShares(state_);
     return EachOwnerHasHolders([this](Index holder, Index owner) {
-      return members_[holder].uploaded && !members_[holder].failed.contains(owner);
+      return state_.members[holder].uploaded && !Contains(state_.members[holder].failed, owner);
     });
   }
 
-  // kAborted unless for each owner of U2 at least t others satisfy `holds`.
+  // kAborted unless for each owner of U2 at least t of its holders satisfy `holds`.
   template <typename Holds>
   Status EachOwnerHasHolders(Holds holds) {
-    for (const Index owner : In(&Member::dealt)) {
-      uint32_t holders = 0;
-      for (Index w = 0; w < members_.size(); ++w) holders += w != owner && holds(w, owner) ? 1 : 0;
-      if (holders < graph_.t) return Aborted("a member has too few holders of its shares left");
+    for (const Index owner : state_.In(&Member::dealt)) {
+      const std::vector<Index>& out = state_.neighbours[owner].out;
+      const auto holders =
+          std::count_if(out.begin(), out.end(), [&](Index holder) { return holds(holder, owner); });
+      if (holders < state_.graph.t) {
+        return Aborted("a member has too few holders of its shares left");
+      }
     }
     return OkStatus();
   }
 
-  // --- R4 ---------------------------------------------------------------------------------------
-  // Owners whose shares `holder` holds, ascending.
-  std::vector<Index> OwnersOf(Index holder) const {
-    std::vector<Index> owners = In(&Member::dealt);
-    std::erase_if(owners, [&](Index owner) {
-      return owner == holder || members_[holder].failed.contains(owner);
-    });
-    return owners;
-  }
-
-  std::vector<Question> AskAcks() {
-    const auto n = static_cast<uint64_t>(members_.size());
-    return AskEach(In(&Member::uploaded), 8 + n * (4 + sizeof(Tag)), [&](Index holder) {
-      std::vector<Survivor> entries;
-      for (const Index owner : OwnersOf(holder)) {
-        Survivor entry;
-        entry.owner = owner;
-        entry.fate = members_[owner].uploaded ? Fate::kAlive : Fate::kDropped;
-        if (members_[owner].uploaded) entry.edge = members_[owner].edges.at(holder);
-        entries.push_back(entry);
-      }
-      return EncodeSurvivors(entries);
-    });
+  // --- R4, and R5 on the Harary ring ------------------------------------------------------------
+  std::vector<Question> AskSurvivors(uint64_t answer_bytes_max) {
+    std::vector<Question> questions =
+        AskEach(state_.In(&Member::uploaded), answer_bytes_max, [&](Index holder) {
+          std::vector<Survivor> entries;
+          for (const Index owner : state_.OwnersOf(holder)) {
+            const Tag* edge = FindEntry(state_.members[owner].edges, holder);
+            Survivor& entry = entries.emplace_back();
+            entry.owner = owner;
+            entry.fate = edge != nullptr ? Fate::kAlive : Fate::kDropped;
+            if (edge != nullptr) entry.edge = *edge;
+          }
+          return EncodeSurvivors(entries);
+        });
+    for (Member& member : state_.members) member.edges = {};
+    return questions;
   }
 
   Status HearAcks(Index holder, BytesView answer) {
-    CHORUS_TRY_ASSIGN(const Acks acks, DecodeAcks(answer, static_cast<uint32_t>(members_.size())));
+    CHORUS_TRY_ASSIGN(Acks acks, DecodeAcks(answer, state_.n()));
     std::vector<Index> judged = acks.refused;
     for (const auto& [owner, tag] : acks.acks) judged.push_back(owner);
     std::sort(judged.begin(), judged.end());
-    std::vector<Index> alive = OwnersOf(holder);
-    std::erase_if(alive, [this](Index owner) { return !members_[owner].uploaded; });
+    std::vector<Index> alive = state_.OwnersOf(holder);
+    std::erase_if(alive, [this](Index owner) { return !state_.members[owner].uploaded; });
     if (judged != alive) {
       return InvalidArgument("each owner said to be alive is acknowledged or refused, once");
     }
-    members_[holder].acks.insert(acks.acks.begin(), acks.acks.end());
-    members_[holder].acked = true;
+    Member& member = state_.members[holder];
+    member.acks = std::move(acks.acks);
+    member.refused = std::move(acks.refused);
+    member.acked = true;
     return OkStatus();
   }
 
-  // Whether `holder` will open a share of `owner`.
-  bool Opens(Index holder, Index owner) const {
-    const Member& member = members_[holder];
-    if (!member.acked || member.failed.contains(owner)) return false;
-    return !members_[owner].uploaded || member.acks.contains(owner);
-  }
-
   Status CloseAcks() {
-    return EachOwnerHasHolders([this](Index holder, Index owner) { return Opens(holder, owner); });
+    NoteUnusableShares(state_);
+    return EachOwnerHasHolders(
+        [this](Index holder, Index owner) { return state_.Opens(holder, owner); });
   }
 
   // --- R5 ---------------------------------------------------------------------------------------
-  std::vector<Question> AskUnmask() {
-    const std::vector<Index> acked = In(&Member::acked);
-    const auto n = static_cast<uint64_t>(members_.size());
-    return AskEach(acked, 4 + n * (4 + 1 + math::kShareBytes), [&](Index u) {
-      AckSet entries;
-      for (const Index holder : acked) {
-        const auto ack = members_[holder].acks.find(u);
-        if (ack != members_[holder].acks.end()) entries.emplace_back(holder, ack->second);
-      }
-      return EncodeAckSet(entries);
-    });
+  std::vector<Question> AskUnmask(uint64_t answer_bytes_max) {
+    std::vector<Question> questions =
+        AskEach(state_.In(&Member::acked), answer_bytes_max, [&](Index u) {
+          AckSet entries;
+          for (const Index holder : state_.neighbours[u].out) {
+            const Tag* ack = FindEntry(state_.members[holder].acks, u);
+            if (ack != nullptr) entries.emplace_back(holder, *ack);
+          }
+          return EncodeAckSet(entries);
+        });
+    for (Member& member : state_.members) member.acks = {};
+    return questions;
   }
 
   Status HearUnmask(Index holder, BytesView answer) {
     CHORUS_TRY_ASSIGN(const std::vector<UnmaskEntry> entries,
-                      DecodeUnmask(answer, static_cast<uint32_t>(members_.size()), holder + 1));
-    std::vector<Index> due = OwnersOf(holder);
-    std::erase_if(due, [&](Index owner) { return !Opens(holder, owner); });
-    const bool exact = std::equal(entries.begin(), entries.end(), due.begin(), due.end(),
-                                  [this](const UnmaskEntry& entry, Index owner) {
-                                    return entry.owner == owner &&
-                                           (entry.fate == Fate::kAlive) == members_[owner].uploaded;
-                                  });
-    if (!exact) return InvalidArgument("one share is due of each owner, of the kind asked for");
-    Member& member = members_[holder];
-    for (const UnmaskEntry& entry : entries) member.given[entry.owner] = entry.share;
+                      DecodeUnmask(answer, state_.n(), holder + 1));
+    std::vector<Index> refused = state_.members[holder].refused;
+    std::vector<std::pair<Index, math::Share>> given;
+    given.reserve(entries.size());
+    auto entry = entries.begin();
+    for (const Index owner : state_.OwnersOf(holder)) {
+      if (!state_.Opens(holder, owner)) continue;
+      const bool alive = state_.members[owner].uploaded;
+      if (entry != entries.end() && entry->owner == owner &&
+          (entry->fate == Fate::kAlive) == alive) {
+        given.emplace_back(owner, entry->share);
+        ++entry;
+      } else if (alive && state_.mode() == SharingGraph::kHarary) {
+        refused.push_back(owner);  // there is no row before this one to refuse it in
+      } else {
+        return InvalidArgument("one share is due of each owner, of the kind asked for");
+      }
+    }
+    if (entry != entries.end()) {
+      return InvalidArgument("a share is opened of which none was asked for");
+    }
+    Member& member = state_.members[holder];
+    member.refused = std::move(refused);
+    member.given = std::move(given);
     member.opened = true;
     return OkStatus();
   }
 
   Status CloseUnmask() {
+    if (state_.mode() == SharingGraph::kHarary) NoteUnusableShares(state_);
     return EachOwnerHasHolders([this](Index holder, Index owner) {
-      return members_[holder].opened && members_[holder].given.contains(owner);
+      return FindEntry(state_.members[holder].given, owner) != nullptr;
     });
   }
 
-  // --- opening
-  // ------------------------------------------------------------------------------------ The secret
-  // of `owner` from the first t of those who gave a share: b if it uploaded, else s.
-  Result<SecretBytes> OpenOwner(Index owner) {
-    std::vector<math::Share> shares;
-    shares.reserve(graph_.t);
-    std::vector<uint32_t> xs;
-    for (Index holder = 0; holder < members_.size() && shares.size() < graph_.t; ++holder) {
-      const auto given = members_[holder].given.find(owner);
-      if (given == members_[holder].given.end()) continue;
-      shares.push_back(given->second);
-      xs.push_back(holder + 1);
-    }
-    CHORUS_ENSURE(shares.size() == graph_.t);
-    auto lagrange = lagrange_.find(xs);
-    if (lagrange == lagrange_.end()) {
-      lagrange = lagrange_.emplace(xs, math::LagrangeAtZero(xs)).first;
-    }
-    return math::OpenSecret(shares, lagrange->second);
-  }
-
-  // Checks an opened secret against what its owner committed to.
-  Status CheckOpened(Index owner, const SecretBytes& secret) const {
-    const Member& member = members_[owner];
-    const bool right =
-        member.uploaded ? ShareCommitment(sid_, owner, secret.Reveal()) == member.shares.commitment
-                        : crypto::X25519Public(secret.Reveal()) == member.said.s;
-    if (right) return OkStatus();
-    return Aborted("shares of a member do not open to what it committed to");
-  }
-
-  // Every mask that is left in the sum, with the sign that takes it out: the self masks of U3, and
-  // the pair masks between U3 and whoever dropped out after dealing shares.
-  Result<std::vector<Mask>> OpenMasks() {
-    std::vector<Mask> masks;
-    for (const Index owner : In(&Member::dealt)) {
-      Result<SecretBytes> secret = OpenOwner(owner);
-      if (secret.status().code() == Code::kDataLoss) return Aborted(secret.status().message());
-      if (!secret.ok()) return secret.status();
-      CHORUS_TRY(CheckOpened(owner, *secret));
-      const Member& member = members_[owner];
-      if (member.uploaded) {
-        masks.push_back({DeriveSelfMask(sid_, secret->Reveal(), owner), math::Sign::kSubtract});
-        continue;
-      }
-      for (const Index u : In(&Member::uploaded)) {
-        CHORUS_TRY_ASSIGN(SecretBytes key,
-                          DerivePairMask(sid_, secret->Reveal(), {owner, member.said.s},
-                                         {u, members_[u].said.s}));
-        // u added it with PairSign(u, owner); the owner's own sign is the opposite one.
-        masks.push_back({std::move(key), PairSign(owner, u)});
-      }
-    }
-    return masks;
-  }
-
-  SessionParams params_;
+  ServerState state_;
   const IdentityVerifier& verifier_;
   BytesView signing_seed_;
+  SeenKeys* seen_keys_;
+  Executor* executor_;
   std::vector<PartyId> parties_;
   Bytes offer_;
-  Digest sid0_{};
-  Digest sid_{};
-  Digest root_{};
-  std::vector<std::vector<Digest>> paths_;
-  GraphParams graph_;
-  std::set<PublicKey> ids_;
-  std::set<PublicKey> keys_;
-  std::vector<Member> members_;  // from R0's close on, by roster index
+  std::span<const Step> steps_;
+  Roster roster_;                           // as signed, for nobody in particular
+  std::vector<std::vector<Digest>> paths_;  // until R2 is asked
+  std::set<PublicKey> ids_;                 // until the freeze
+  std::set<PublicKey> keys_;                // likewise
   std::map<PartyId, Asked> asked_;
-  std::map<std::vector<uint32_t>, std::vector<uint64_t>> lagrange_;
   RingVector sum_;
-  Row row_ = Row::kKeys;
+  size_t row_ = 0;
   bool asking_ = false;
+  bool spent_ = false;
 };
 
 }  // namespace

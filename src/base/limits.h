@@ -14,10 +14,12 @@ inline constexpr uint32_t kUnitsMax = 1U << 20U;  // of a layer, and inputs of a
 inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one client's local examples
 
 // Cohorts.
-inline constexpr uint32_t kCohortMax = 128;        // complete-graph mode [specification 3.5]
+inline constexpr uint32_t kCohortMax = 1'024;        // in one session [specification D8]
+inline constexpr uint32_t kCompleteCohortMax = 128;  // with a complete graph [specification 3.5]
 inline constexpr uint32_t kSessionsMax = 100'000;  // checked-in clients that one coordinator holds
-inline constexpr uint32_t kEvidenceBytesMax = 4'096;  // of one identity
-inline constexpr uint32_t kRoundsMax = 1'000'000;     // of a task
+inline constexpr size_t kSeenKeysMax = size_t{1} << 20U;  // of past sessions, at a coordinator
+inline constexpr uint32_t kEvidenceBytesMax = 4'096;      // of one identity
+inline constexpr uint32_t kRoundsMax = 1'000'000;         // of a task
 
 // Messages.
 inline constexpr size_t kChunkBytesMax = size_t{1}
@@ -31,8 +33,9 @@ inline constexpr uint64_t kTransferBytesMax =
 inline constexpr uint64_t kUploadsInFlightBytesMax = uint64_t{4}
                                                      << 30U;  // of all uploads being received
 inline constexpr size_t kRequestsQueuedMax =
-    8'192;                                   // requests waiting for the coordinator's thread
-inline constexpr size_t kEventsMax = 4'096;  // events that the host has not polled
+    8'192;  // requests waiting for the coordinator's thread
+inline constexpr size_t kRequestsQueuedBytesMax = size_t{256} << 20U;  // of all of those
+inline constexpr size_t kEventsMax = 4'096;          // events that the host has not polled
 inline constexpr uint32_t kStatusRoundsMax = 1'000;  // rounds in one status reply
 
 // Waits.
@@ -53,6 +56,8 @@ inline constexpr uint32_t kLedgerEntriesMax = 1U << 20U;
 
 static_assert(kCohortMax * (sizeof(uint64_t) * 64 + kEvidenceBytesMax) < kQuestionBytesMax,
               "a roster is one question");
+static_assert(kMessageBytesMax < kRequestsQueuedBytesMax, "any one request can wait");
+static_assert(kCompleteCohortMax <= kCohortMax, "a complete graph is one of the graphs");
 static_assert(kPollParked < kCallDeadline, "a parked call answers before its caller gives up");
 static_assert(kTaskBytesMax + 4'096 < kChunkBytesMax, "an invitation is one message");
 

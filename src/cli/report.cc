@@ -6,8 +6,6 @@
 #include <iomanip>
 #include <sstream>
 
-#include "aggregation/protocols.h"
-
 namespace chorus::cli {
 namespace {
 
@@ -32,10 +30,9 @@ Range RangeOf(const std::vector<CurvePoint>& curve) {
 }
 
 // Who was lost where: "2 dropped out (keys 1, input 1)". Training is the first step.
-std::string Dropouts(const RoundReport& round, Protocol protocol) {
+std::string Dropouts(const RoundReport& round, std::span<const std::string_view> names) {
   uint64_t total = 0;
   std::ostringstream where;
-  const auto names = aggregation::StepNames(protocol);
   for (size_t i = 0; i < round.dropouts.size(); ++i) {
     if (round.dropouts[i] == 0) continue;
     total += round.dropouts[i];
@@ -95,7 +92,7 @@ std::string ReadableSeconds(uint64_t duration_ms) {
   return Fixed(static_cast<double>(duration_ms) / 1e3, 1) + " s";
 }
 
-std::string RoundLine(const RoundReport& round, Protocol protocol,
+std::string RoundLine(const RoundReport& round, std::span<const std::string_view> steps,
                       const std::optional<Measured>& measured) {
   std::ostringstream line;
   line << "round " << std::setw(3) << round.round << ": ";
@@ -108,8 +105,7 @@ std::string RoundLine(const RoundReport& round, Protocol protocol,
     line << "before it, at the clients, accuracy " << Fixed(round.accuracy, 4) << ", loss "
          << Fixed(round.loss, 4) << "; ";
   }
-  line << round.contributors << "/" << round.invited << " contributed, "
-       << Dropouts(round, protocol);
+  line << round.contributors << "/" << round.invited << " contributed, " << Dropouts(round, steps);
   if (round.refused > 0) line << ", " << round.refused << " refused";
   if (round.invited > 0) {
     line << "; a client " << ReadableBytes(round.bytes_up / round.invited) << " up, "

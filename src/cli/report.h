@@ -3,12 +3,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "chorus/store.h"
-#include "chorus/task.h"
 
 namespace chorus::cli {
 
@@ -22,9 +22,9 @@ struct Measured {
   double loss = 0;
 };
 
-// One line about a round that ended. Without `measured` the clients' own evaluation is shown, when
-// there is one.
-std::string RoundLine(const RoundReport& round, Protocol protocol,
+// One line about a round that ended; `steps` are the names of its protocol's. Without `measured`
+// the clients' own evaluation is shown, when there is one.
+std::string RoundLine(const RoundReport& round, std::span<const std::string_view> steps,
                       const std::optional<Measured>& measured);
 
 // Accuracy after each committed round, in order.

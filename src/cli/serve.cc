@@ -206,7 +206,8 @@ Status Run::TellRound(const RoundReport& round, const Coordinator& coordinator) 
       curve_.push_back({round.round, round.accuracy});
     }
   }
-  screen_.Line(RoundLine(round, task_.protocol, measured));
+  screen_.Line(
+      RoundLine(round, aggregation::StepNames(task_.protocol, task_.secagg.graph), measured));
   return OkStatus();
 }
 

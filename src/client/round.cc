@@ -48,6 +48,7 @@ aggregation::SessionParams ExpectedParams(const ClientOptions& options, const Ac
   const TaskSpec& spec = task.spec;
   aggregation::SessionParams params;
   params.protocol = spec.protocol;
+  params.mode = static_cast<uint8_t>(spec.secagg.graph);
   params.task_id = task.id;
   params.task_hash = task.hash;
   params.round = round;
@@ -129,8 +130,9 @@ Result<Model> ModelDownload::Finish() && {
 std::chrono::milliseconds LongestRound(const DeadlineSpec& deadlines) {
   std::chrono::milliseconds sum = limits::kSessionIdleMax;
   for (const std::chrono::milliseconds step :
-       {deadlines.check_in, deadlines.train, deadlines.choose, deadlines.share, deadlines.upload,
-        deadlines.consistency, deadlines.unmask})
+       // Two steps have as long as a choice: the keys and the neighbours.
+       {deadlines.check_in, deadlines.train, deadlines.choose, deadlines.choose, deadlines.share,
+        deadlines.upload, deadlines.consistency, deadlines.unmask})
     sum += std::clamp(step, std::chrono::milliseconds{0}, limits::kStepDeadlineMax);
   return sum;
 }

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "coordinator/core.h"
 #include "coordinator/service.h"
 #include "crypto/crypto.h"
@@ -17,11 +18,15 @@
 namespace chorus {
 namespace {
 
-// All requests that wait for the coordinator's thread: a chunk each of two full cohorts.
-constexpr size_t kQueuedBytesMax = 2 * limits::kCohortMax * limits::kMessageBytesMax;
 constexpr std::chrono::milliseconds kPollWaitMax{24 * 3'600 * 1'000};
 // A host's clock need not run as fast as the machine's, so it is looked at this often.
 constexpr std::chrono::milliseconds kClockLookMax{250};
+
+// Unmasking scales with cores, but the coordinator is a guest on its machine.
+size_t UnmaskingThreads() {
+  constexpr unsigned kThreadsMax = 8;
+  return std::clamp(std::thread::hardware_concurrency(), 1U, kThreadsMax);
+}
 
 struct Request {
   std::string_view method;
@@ -40,7 +45,7 @@ class RequestQueue {
       if (closed_) {
         refused = Unavailable("the coordinator is stopping: try again later");
       } else if (requests_.size() >= limits::kRequestsQueuedMax ||
-                 bytes_ + request.body.size() > kQueuedBytesMax) {
+                 bytes_ + request.body.size() > limits::kRequestsQueuedBytesMax) {
         refused = Unavailable("the coordinator has too many requests: try again later");
       } else {
         bytes_ += request.body.size();
@@ -170,6 +175,7 @@ struct Coordinator::Inside {
   }
 
   const SecretBytes signing_seed;
+  ThreadPool pool{UnmaskingThreads()};
   const std::unique_ptr<Rng> rng;
   const Clock& clock;
   LogSink& log;
@@ -197,6 +203,7 @@ Result<std::unique_ptr<Coordinator>> Coordinator::Start(CoordinatorOptions optio
   auto inside = std::make_unique<Inside>(std::move(options.signing_seed), clock, log);
   CHORUS_TRY_ASSIGN(inside->core, coordinator::Core::Create(
                                       {.signing_seed = inside->signing_seed.Reveal(),
+                                       .executor = &inside->pool,
                                        .task = std::move(options.task),
                                        .initial_weights = std::move(options.initial_weights),
                                        .experiment_seed = options.experiment_seed},

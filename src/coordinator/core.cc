@@ -41,6 +41,7 @@ CoordinatorEvent EventOf(CoordinatorEvent::Kind kind, const RoundReport& report)
 // What a core is made from, once checked and loaded.
 struct Parts {
   BytesView signing_seed;
+  Executor* executor = nullptr;
   TaskSpec task;
   std::optional<uint64_t> experiment_seed;
   TaskState state;
@@ -341,6 +342,7 @@ void CoordinatorCore::Begin(const std::vector<PartyId>& invited, Time now) {
                        .params = *params,
                        .signing_seed = parts_.signing_seed,
                        .verifier = parts_.verifier,
+                       .executor = parts_.executor,
                        .invited = invited};
   phase_ = Running{
       .round = Round(std::move(options), now), .report = report, .began = now, .invited = invited};
@@ -581,6 +583,7 @@ Result<std::unique_ptr<Core>> Core::Create(CoreOptions options, Store& store,
   CHORUS_TRY_ASSIGN(TaskState state, OpenTask(options, store, rng));
   return Result<std::unique_ptr<Core>>(
       std::make_unique<CoordinatorCore>(Parts{.signing_seed = options.signing_seed,
+                                              .executor = options.executor,
                                               .task = std::move(options.task),
                                               .experiment_seed = options.experiment_seed,
                                               .state = std::move(state),

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "chorus/bytes.h"
 #include "chorus/coordinator.h"
@@ -20,7 +21,8 @@
 namespace chorus::coordinator {
 
 struct CoreOptions {
-  BytesView signing_seed;  // must outlive the core
+  BytesView signing_seed;        // must outlive the core
+  Executor* executor = nullptr;  // for unmasking; null: on the caller's thread; must outlive it
   TaskSpec task;
   std::optional<Weights> initial_weights;
   std::optional<uint64_t> experiment_seed;

@@ -1,7 +1,6 @@
 #include "coordinator/round.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -57,17 +56,53 @@ Status CheckCohort(const CohortSpec& cohort) {
   return OkStatus();
 }
 
+// How large a cohort each graph serves [specification 3.6].
+Status CheckGraphSize(SharingGraph graph, const CohortSpec& cohort) {
+  if (graph > SharingGraph::kHarary) {
+    return InvalidArgument("secagg.graph is not one that this version knows");
+  }
+  constexpr uint32_t kSelfSelectedMin = 160;
+  constexpr uint32_t kHararyMin = 32;
+  if (graph == SharingGraph::kComplete && cohort.maximum > limits::kCompleteCohortMax) {
+    return InvalidArgument("cohort.maximum must be at most " +
+                           std::to_string(limits::kCompleteCohortMax) +
+                           " with a complete graph; set secagg.graph");
+  }
+  const uint32_t minimum = graph == SharingGraph::kSelfSelected ? kSelfSelectedMin
+                           : graph == SharingGraph::kHarary     ? kHararyMin
+                                                                : 0;
+  if (cohort.minimum < minimum) {
+    return InvalidArgument("cohort.minimum must be at least " + std::to_string(minimum) +
+                           " with this secagg.graph");
+  }
+  return OkStatus();
+}
+
 // Any number of clients between minimum and maximum may turn out ready, and rounding makes larger
-// cohorts infeasible where smaller ones are not; hence every size is checked.
+// cohorts infeasible where smaller ones are not; hence every size that a roster can have is
+// checked.
 Status CheckSecAgg(const SecAggSpec& secagg, const CohortSpec& cohort) {
   if (secagg.gamma_ppm >= kMillion)
     return InvalidArgument("secagg.gamma_ppm must be below 1000000");
   if (secagg.delta_ppm >= kMillion)
     return InvalidArgument("secagg.delta_ppm must be below 1000000");
+  CHORUS_TRY(CheckGraphSize(secagg.graph, cohort));
+  aggregation::SessionParams params;
+  params.mode = static_cast<uint8_t>(secagg.graph);
+  params.gamma_ppm = secagg.gamma_ppm;
+  params.delta_ppm = secagg.delta_ppm;
+  params.n_min = cohort.minimum;
+  if (aggregation::RosterSize(params, cohort.maximum) == 0) {
+    return InvalidArgument(
+        "cohort: no roster that secagg.graph serves has between minimum and "
+        "maximum clients");
+  }
   for (uint32_t n = cohort.minimum; n <= cohort.maximum; ++n) {
-    const Result<aggregation::GraphParams> graph =
-        aggregation::CompleteGraph(n, secagg.gamma_ppm, secagg.delta_ppm);
-    const std::string_view field = n == cohort.minimum ? "cohort.minimum" : "cohort.maximum";
+    if (aggregation::RosterSize(params, n) != n) continue;
+    const Result<aggregation::GraphParams> graph = aggregation::GraphFor(params, n);
+    const std::string_view field = secagg.graph != SharingGraph::kComplete ? "secagg"
+                                   : n == cohort.minimum                   ? "cohort.minimum"
+                                                                           : "cohort.maximum";
     if (!graph.ok()) return InField(field, graph.status());
     if (graph->honest < secagg.honest_min) {
       return InvalidArgument("secagg.honest_min: a cohort of " + std::to_string(n) +
@@ -135,23 +170,33 @@ namespace {
 constexpr uint64_t kUploadBytesPerSecond = uint64_t{256} << 10U;
 constexpr uint64_t kHedgePercent = 95;
 constexpr std::string_view kTrainingStep = "training";
-// Rows of SecAgg's complete mode; see aggregation::StepNames.
-constexpr size_t kSecAggSteps = 5;
-constexpr size_t kSecAggInputStep = 2;
 
 uint32_t Milliseconds(Time time) { return static_cast<uint32_t>(time.count()); }
 
-// How long step `index` of the protocol may take when its answers are at most so large.
-Time StepDuration(const TaskSpec& task, size_t index, uint64_t answer_bytes_max) {
+std::span<const aggregation::Step> StepsOf(const TaskSpec& task) {
+  return aggregation::Steps(task.protocol, task.secagg.graph);
+}
+
+// How long a step of the protocol may take when its answers are at most so large.
+Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t answer_bytes_max) {
   const DeadlineSpec& deadlines = task.deadlines;
   const Time transfer{static_cast<Time::rep>(answer_bytes_max / kUploadBytesPerSecond * 1'000 +
                                              answer_bytes_max % kUploadBytesPerSecond * 1'000 /
                                                  kUploadBytesPerSecond)};
-  const Time upload = std::max(deadlines.upload, transfer);
-  if (task.protocol == Protocol::kPlain) return upload;
-  const std::array<Time, kSecAggSteps> durations = {deadlines.choose, deadlines.share, upload,
-                                                    deadlines.consistency, deadlines.unmask};
-  return durations[std::min(index, kSecAggSteps - 1)];
+  switch (step) {
+    case aggregation::Step::kKeys:
+    case aggregation::Step::kNeighbours:
+      return deadlines.choose;
+    case aggregation::Step::kShares:
+      return deadlines.share;
+    case aggregation::Step::kInput:
+      return std::max(deadlines.upload, transfer);
+    case aggregation::Step::kAcks:
+      return deadlines.consistency;
+    case aggregation::Step::kUnmask:
+      break;
+  }
+  return deadlines.unmask;
 }
 
 static_assert(sizeof(float) == 4 && std::endian::native == std::endian::little,
@@ -252,6 +297,7 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
                                         task.encoding, task.cohort.maximum));
   aggregation::SessionParams params;
   params.protocol = task.protocol;
+  params.mode = static_cast<uint8_t>(task.secagg.graph);
   params.task_id = TaskIdOf(task.name);
   params.task_hash = crypto::Sha256(subject.task_bytes);
   params.round = subject.round;
@@ -294,7 +340,7 @@ Step* Round::OpenStep() {
 const Step* Round::OpenStep() const { return const_cast<Round*>(this)->OpenStep(); }
 
 bool Round::IsInputStep(size_t index) const {
-  return index == (options_.task->protocol == Protocol::kPlain ? 0 : kSecAggInputStep);
+  return StepsOf(*options_.task)[index] == aggregation::Step::kInput;
 }
 
 Status Round::Hear(PartyId from, BytesView answer) {
@@ -341,7 +387,8 @@ std::string_view Round::step() const {
   if (std::holds_alternative<Training>(phase_)) return kTrainingStep;
   const auto* aggregating = std::get_if<Aggregating>(&phase_);
   if (aggregating == nullptr) return {};
-  return aggregation::StepNames(options_.task->protocol)[aggregating->index];
+  const TaskSpec& task = *options_.task;
+  return aggregation::StepNames(task.protocol, task.secagg.graph)[aggregating->index];
 }
 
 Result<Sum>* Round::outcome() {
@@ -402,7 +449,8 @@ Round::Phase Round::AfterTraining(Training& training, Time now) {
       aggregation::NewAggregator({.params = options_.params,
                                   .signing_seed = options_.signing_seed,
                                   .verifier = options_.verifier,
-                                  .parties = std::move(training.ready)});
+                                  .parties = std::move(training.ready),
+                                  .executor = options_.executor});
   if (!aggregator.ok()) return Ended{aggregator.status()};
   Result<Step> step = AskStep(**aggregator, 0, now);
   if (!step.ok()) return Ended{step.status()};
@@ -421,7 +469,8 @@ Round::Phase Round::AfterStep(Aggregating& aggregating, Time now) {
 }
 
 Result<Step> Round::AskStep(Aggregator& aggregator, size_t index, Time now) {
-  CHORUS_ENSURE(index < aggregation::StepNames(options_.task->protocol).size());
+  const std::span<const aggregation::Step> steps = StepsOf(*options_.task);
+  CHORUS_ENSURE(index < steps.size());
   CHORUS_TRY_ASSIGN(std::vector<Question> questions, aggregator.Ask());
   Step step;
   step.asked = static_cast<uint32_t>(questions.size());
@@ -442,7 +491,7 @@ Result<Step> Round::AskStep(Aggregator& aggregator, size_t index, Time now) {
       member = members_.erase(member);
     }
   }
-  step.deadline = now + StepDuration(*options_.task, index, answer_bytes_max);
+  step.deadline = now + StepDuration(*options_.task, steps[index], answer_bytes_max);
   return step;
 }
 

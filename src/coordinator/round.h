@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "aggregation/protocols.h"
+#include "base/parallel.h"
 #include "base/random.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
@@ -56,6 +57,7 @@ struct RoundOptions {
   aggregation::SessionParams params;
   BytesView signing_seed;
   const IdentityVerifier* verifier = nullptr;
+  Executor* executor = nullptr;  // for unmasking; null: on the caller's thread
   std::vector<PartyId> invited;  // distinct
 };
 

@@ -158,4 +158,23 @@ std::vector<uint64_t> LagrangeAtZero(std::span<const uint32_t> xs);
 // where a secret has none: some share is wrong.
 Result<SecretBytes> OpenSecret(std::span<const Share> shares, std::span<const uint64_t> lagrange);
 
+// --- secret sharing with wrong shares (shamir_decode.cc) [Gao03; specification 3.8] ----------
+inline constexpr size_t kDecodedSharesMax = 4'096;  // above every k of specification 3.6
+
+struct DecodedSecret {
+  SecretBytes secret;
+  std::vector<uint32_t> wrong;  // the x of the wrong shares, ascending
+};
+
+// Opens a secret from m >= threshold shares of which at most e = floor((m - threshold) / 2) are
+// wrong, in any of their limbs, and tells which. The law, whoever made the shares: the result, if
+// there is one, is the only secret with polynomials of degree < threshold on which at least m - e
+// whole shares lie, and `wrong` are exactly the others. More than e wrong shares can therefore pass
+// for another secret, and the right ones for wrong: check the secret against what its owner
+// committed to before blaming anybody. kDataLoss: no such secret, or its limbs have bits where a
+// secret has none. kInvalidArgument: a threshold of zero, fewer shares than that or more than
+// kDecodedSharesMax, an x that is zero or comes twice, a limb >= kPrime. O(m^2), for the worst
+// shares too. Not constant time: for whoever may see all the shares.
+Result<DecodedSecret> DecodeSecret(std::span<const Share> shares, SharingSpec spec);
+
 }  // namespace chorus::math

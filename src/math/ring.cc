@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "math/math.h"
+#include "math/packing.h"
 
 namespace chorus::math {
 namespace {
@@ -64,10 +65,13 @@ class BitWriter {
 };
 
 template <typename Word>
-void PackWords(const std::vector<Word>& words, unsigned bits, uint8_t* out) {
+void PackWords(const std::vector<Word>& words, unsigned bits, std::span<uint8_t> packed) {
   const uint64_t mask = MaskOf(static_cast<int>(bits));
-  BitWriter writer(out);
   size_t i = 0;
+  if constexpr (sizeof(Word) < sizeof(uint64_t)) {
+    if (bits <= std::numeric_limits<Word>::digits) i = PackWide(words, bits, packed);
+  }
+  BitWriter writer(packed.data() + i / 8 * bits);
   if (bits <= kBitsMax / 4) {
     // Few bits: four values make one Put, which is what costs.
     for (; i + 4 <= words.size(); i += 4) {
@@ -110,7 +114,12 @@ void AddValues(Word* sum, size_t count, const uint8_t* packed, unsigned bits) {
 }
 
 template <typename Word>
-void AddAll(std::vector<Word>& sum, BytesView packed, unsigned bits) {
+void AddAll(std::span<Word> sum, BytesView packed, unsigned bits) {
+  if constexpr (sizeof(Word) < sizeof(uint64_t)) {
+    const size_t added = AddPackedWide(sum, packed, bits);
+    sum = sum.subspan(added);
+    packed = packed.subspan(added / 8 * bits);
+  }
   // Eight values begin and end on whole bytes, so that is where the stream can be cut: all but the
   // end is read in place, and the end from a copy with room behind it.
   const uint64_t safe_bytes = packed.size() < kReadAhead ? 0 : packed.size() - kReadAhead;
@@ -187,9 +196,7 @@ Bytes Pack(const RingVector& vector, int bits) {
   Bytes packed(PackedBytes(DimOf(vector), bits));
   if (packed.empty()) return packed;
   std::visit(
-      [&packed, bits](const auto& words) {
-        PackWords(words, static_cast<unsigned>(bits), packed.data());
-      },
+      [&packed, bits](const auto& words) { PackWords(words, static_cast<unsigned>(bits), packed); },
       vector);
   return packed;
 }
@@ -207,7 +214,8 @@ Status AddPacked(RingVector& sum, BytesView packed, int bits) {
   if (used_bits != 0 && packed.back() >> used_bits != 0) {
     return InvalidArgument("the packed vector's pad bits are not zero");
   }
-  std::visit([packed, bits](auto& words) { AddAll(words, packed, static_cast<unsigned>(bits)); },
+  std::visit([packed,
+              bits](auto& words) { AddAll(std::span(words), packed, static_cast<unsigned>(bits)); },
              sum);
   return OkStatus();
 }

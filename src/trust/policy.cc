@@ -9,6 +9,15 @@ std::string Number(uint32_t number) { return std::to_string(number); }
 
 // The promises that only secure aggregation makes.
 Status PermitSecAgg(const Policy& policy, const SecAggSpec& task) {
+  if (task.graph > SharingGraph::kHarary) {
+    return PermissionDenied(
+        "the task shares secrets in a way that this version does not know; update the game");
+  }
+  if (task.graph == SharingGraph::kHarary && !policy.allow_honest_but_curious) {
+    return PermissionDenied(
+        "the task hides your update only from a coordinator that follows the protocol; your policy "
+        "does not trust it to");
+  }
   if (task.honest_min < policy.honest_min) {
     return PermissionDenied("the task lets your update hide among only " + Number(task.honest_min) +
                             " honest clients; your policy asks for at least " +

@@ -108,6 +108,9 @@ void Write(const TaskSpec& from, v1::Task& to) {
   to.mutable_secagg()->set_gamma_ppm(from.secagg.gamma_ppm);
   to.mutable_secagg()->set_delta_ppm(from.secagg.delta_ppm);
   to.mutable_secagg()->set_honest_min(from.secagg.honest_min);
+  // Left out where it is the default, so that tasks of before keep their bytes.
+  if (from.secagg.graph != SharingGraph::kComplete)
+    to.mutable_secagg()->set_graph(static_cast<v1::SharingGraph>(from.secagg.graph));
   v1::Cohort& cohort = *to.mutable_cohort();
   cohort.set_minimum(from.cohort.minimum);
   cohort.set_target(from.cohort.target);
@@ -143,6 +146,8 @@ Status Read(const v1::Task& from, TaskSpec& to) {
   Take(from.secagg().has_gamma_ppm(), from.secagg().gamma_ppm(), to.secagg.gamma_ppm);
   Take(from.secagg().has_delta_ppm(), from.secagg().delta_ppm(), to.secagg.delta_ppm);
   Take(from.secagg().has_honest_min(), from.secagg().honest_min(), to.secagg.honest_min);
+  Take(from.secagg().has_graph(), static_cast<SharingGraph>(from.secagg().graph()),
+       to.secagg.graph);
   const v1::Cohort& cohort = from.cohort();
   Take(cohort.has_minimum(), cohort.minimum(), to.cohort.minimum);
   Take(cohort.has_target(), cohort.target(), to.cohort.target);
@@ -406,6 +411,8 @@ Status Read(const v1::Policy& from, Policy& to) {
   Take(from.has_delta_ppm_min(), from.delta_ppm_min(), to.delta_ppm_min);
   Take(from.has_update_l2_norm_max(), from.update_l2_norm_max(), to.update_l2_norm_max);
   Take(from.has_uploads_per_model_max(), from.uploads_per_model_max(), to.uploads_per_model_max);
+  Take(from.has_allow_honest_but_curious(), from.allow_honest_but_curious(),
+       to.allow_honest_but_curious);
   return OkStatus();
 }
 
