@@ -11,7 +11,11 @@
 namespace chorus::aggregation {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kSeeds = 400;  // sanitizers look at the code's paths, which fewer seeds cover
+#else
 constexpr uint64_t kSeeds = 2'000;
+#endif
 
 // A random server. Everything it does follows from its seed.
 class RandomServer {
