@@ -31,15 +31,20 @@ class ThreePlayers {
                                      .verifier = worlds[0]->verifier.get(),
                                      .parties = {0, 1, 2}});
     for (size_t row = 0; row < rows; ++row) {
-      questions = *aggregator->Ask();
-      for (const Question& question : questions) {
-        const client::FakeCoordinator::Upload upload = Ask(question.to, question.body);
+      const std::vector<Question> asked = *aggregator->Ask();
+      for (const Question& question : asked) {
+        const client::FakeCoordinator::Upload upload =
+            Ask(question.to, *aggregator->Body(question.to));
         EXPECT_EQ(upload.abort_code, Code::kOk);
         EXPECT_THAT(aggregator->Hear(question.to, upload.data), IsOk());
       }
       ASSERT_THAT(aggregator->Close(), IsOk());
     }
-    if (!aggregator->done()) questions = *aggregator->Ask();
+    if (aggregator->done()) return;
+    const std::vector<Question> asked = *aggregator->Ask();
+    for (const Question& question : asked) {
+      questions[question.to] = *aggregator->Body(question.to);
+    }
   }
   client::FakeCoordinator::Upload Ask(uint64_t player, const Bytes& body) {
     client::World& world = *worlds[player];
@@ -59,7 +64,7 @@ class ThreePlayers {
 
   TaskSpec task = client::SomeTask(Protocol::kSecAgg);
   std::vector<std::unique_ptr<client::World>> worlds;
-  std::vector<Question> questions;  // of the next row
+  std::map<PartyId, Bytes> questions;  // of the next row
 };
 
 bool Contains(const Bytes& text, BytesView part) {
@@ -68,7 +73,7 @@ bool Contains(const Bytes& text, BytesView part) {
 
 // --- the client's ledger -----------------------------------------------------------------------
 // Secure sums do not protect from weights chosen to betray; that they can be told afterwards, does.
-TEST(Attack, 16_TrapWeightsAreOnRecord) {
+TEST(LayerAttack, 16_TrapWeightsAreOnRecord) {
   ThreePlayers three;
   three.Run(1, 3);
   for (auto& world : three.worlds) {
@@ -85,7 +90,7 @@ TEST(Attack, 16_TrapWeightsAreOnRecord) {
   EXPECT_EQ(world.store.Round(1).model, model);
 }
 
-TEST(Attack, 17_AgainWithoutOneAfterTheUpload) {
+TEST(LayerAttack, 17_SecondSessionAfterTheUploadIsRefused) {
   ThreePlayers three;
   three.Run(1, 3);  // the masked inputs are in
   three.EndRound(1);
@@ -101,7 +106,7 @@ TEST(Attack, 17_AgainWithoutOneAfterTheUpload) {
   early.Run(1, 5);
 }
 
-TEST(Attack, 18_AbortsBeforeTheUploadToGrind) {
+TEST(LayerAttack, 18_AttemptsBeforeTheUploadAreCapped) {
   ThreePlayers three;
   for (uint32_t attempt = 0; attempt < limits::kAttemptsPerRoundMax; ++attempt) {
     three.Run(1, 1);
@@ -124,17 +129,15 @@ TEST(Attack, 18_AbortsBeforeTheUploadToGrind) {
   EXPECT_THAT(ledger->NoteAttempt(params.task_id, 99, day), HasCode(Code::kPermissionDenied));
 }
 
-TEST(Attack, 42_RestartInTheMiddleOfASession) {
+TEST(LayerAttack, 42_GameRestartedInTheMiddleCannotGoOnNorUploadAgain) {
   ThreePlayers three;
   three.Run(1, 3);
   client::World& world = *three.worlds[1];
   world.ledger.reset();  // the game dies; its folder stays
   world.ledger = *client::Ledger::Open(world.folder.path());
   world.Renew();
-  const auto question = std::find_if(three.questions.begin(), three.questions.end(),
-                                     [](const Question& q) { return q.to == 1; });
-  ASSERT_NE(question, three.questions.end());
-  const auto survivors = three.Ask(1, question->body);
+  ASSERT_TRUE(three.questions.contains(1));
+  const auto survivors = three.Ask(1, three.questions[1]);
   EXPECT_NE(survivors.abort_code, Code::kOk) << "its keys died with it";
   EXPECT_TRUE(survivors.data.empty());
   world.server.Push(client::Over(1, /*counted=*/false));
@@ -143,21 +146,8 @@ TEST(Attack, 42_RestartInTheMiddleOfASession) {
   EXPECT_TRUE(again.data.empty());
 }
 
-// A contributor that starts anew, with the same identity and input, answers nothing but an offer.
-TEST(Attack, 42_ContributorRestartedAtEachRow) {
-  for (size_t row = kComplete.shares; row <= kComplete.unmask; ++row) {
-    aggregation::AttackedCohort cohort(42);
-    const Status status = cohort.Lie(3, row, [&](Bytes&) {
-      cohort.contributors[3] = *aggregation::NewContributor(cohort.OptionsFor(3));
-    });
-    EXPECT_FALSE(status.ok()) << row;
-    EXPECT_FALSE(cohort.sent.contains({row, 3}));
-    EXPECT_THAT(cohort.run, IsOk()) << "the others go on";
-  }
-}
-
 // --- the transport -----------------------------------------------------------------------------
-TEST(Attack, 24_AnswerLongerThanTheStepAllows) {
+TEST(LayerAttack, 24_AnswerLongerThanTheStepAllowsIsRefusedUnreceived) {
   coordinator::World world(coordinator::SecAggTask());
   world.Start();
   Players players = coordinator::CheckedIn(world, 5);
@@ -181,7 +171,7 @@ TEST(Attack, 24_AnswerLongerThanTheStepAllows) {
 
 // The upload stops half way, or comes a byte at a time until the step is over: either way it is as
 // if it had never begun.
-TEST(Attack, 36_UploadCutMidStream) {
+TEST(LayerAttack, 36_UploadCutMidStreamIsAsIfItHadNotBegun) {
   for (const bool slow : {false, true}) {
     SCOPED_TRACE(slow ? "slow" : "cut");
     coordinator::World world(coordinator::SecAggTask());
@@ -212,7 +202,7 @@ TEST(Attack, 36_UploadCutMidStream) {
     }
     world.Advance(deadline - pause * parts);
     EXPECT_FALSE(slow_one.Send(whole).ok()) << "too late";
-    for (size_t row = kComplete.acks; row <= kComplete.unmask; ++row) {
+    for (size_t row = kComplete.survivors; row <= kComplete.unmask; ++row) {
       for (size_t i = 1; i < 5; ++i) players[i]->Contribute();
     }
     world.Settle();

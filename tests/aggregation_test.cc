@@ -157,14 +157,19 @@ TEST_P(EveryProtocol, RefusesRepeatedForeignAndLateAnswers) {
     ASSERT_THAT(questions, IsOk());
     EXPECT_THAT(cohort.aggregator->Ask(), HasCode(Code::kFailedPrecondition));
     for (const Question& question : *questions) {
+      const Result<Bytes> body = cohort.aggregator->Body(question.to);
+      ASSERT_THAT(body, IsOk());
+      EXPECT_EQ(*cohort.aggregator->Body(question.to), *body);
       const Result<Bytes> answer =
-          cohort.contributors[question.to - Cohort::kFirstParty]->Answer(question.body);
+          cohort.contributors[question.to - Cohort::kFirstParty]->Answer(*body);
       ASSERT_THAT(answer, IsOk());
       EXPECT_LE(answer->size(), question.answer_bytes_max);
       EXPECT_FALSE(cohort.aggregator->Hear(question.to, late).ok());
       EXPECT_THAT(cohort.aggregator->Hear(99, *answer), HasCode(Code::kNotFound));
       EXPECT_THAT(cohort.aggregator->Hear(question.to, *answer), IsOk());
       EXPECT_THAT(cohort.aggregator->Hear(question.to, *answer), HasCode(Code::kAlreadyExists));
+      EXPECT_THAT(cohort.aggregator->Body(question.to), HasCode(Code::kNotFound));
+      EXPECT_THAT(cohort.aggregator->Body(99), HasCode(Code::kNotFound));
       last = *answer;
     }
     ASSERT_THAT(cohort.aggregator->Close(), IsOk());

@@ -287,7 +287,8 @@ class World {
                                .log = &log,
                                .ledger = ledger.get(),
                                .cancel = &cancel,
-                               .experiment = experiment});
+                               .experiment = experiment,
+                               .seen_keys = seen_keys});
   }
 
   // Does what the session says until `enough` or so many actions; false when they ran out.
@@ -339,6 +340,7 @@ class World {
   std::unique_ptr<Rng> rng;
   std::unique_ptr<Ledger> ledger;
   std::optional<ExperimentSeed> experiment;
+  aggregation::SeenKeys* seen_keys = nullptr;
   Weights weights;
   std::unique_ptr<Session> session;
   std::vector<ClientEvent> events;
@@ -367,7 +369,8 @@ struct PlainWorld : World {
                                               .signing_seed = server.signing_seed.Reveal(),
                                               .verifier = verifier.get(),
                                               .parties = {1}});
-    return server.Ask((*aggregator->Ask()).front().body);
+    EXPECT_THAT(aggregator->Ask(), IsOk());
+    return server.Ask(*aggregator->Body(1));
   }
   TaskSpec task;
   std::unique_ptr<Aggregator> aggregator;

@@ -62,7 +62,8 @@ TEST(Session, ContributesToASecureSum) {
     ASSERT_THAT(questions, IsOk());
     for (const Question& question : *questions) {
       World& world = *worlds[question.to];
-      const uint64_t sequence = world.server.Ask(question.body, /*inline_bytes=*/7);
+      const uint64_t sequence =
+          world.server.Ask(*aggregator->Body(question.to), /*inline_bytes=*/7);
       ASSERT_TRUE(world.RunUntilAnswered(sequence));
       EXPECT_EQ(world.server.uploads[sequence].abort_code, Code::kOk);
       ASSERT_THAT(aggregator->Hear(question.to, world.server.uploads[sequence].data), IsOk());

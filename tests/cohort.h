@@ -74,7 +74,8 @@ class Cohort {
 
   Result<Sum> Run() {
     CHORUS_TRY(Begin());
-    while (!aggregator->done()) CHORUS_TRY(Step());
+    const auto mode = static_cast<SharingGraph>(params.mode);
+    for (size_t row = 0; row < Steps(params.protocol, mode).size(); ++row) CHORUS_TRY(Step());
     return aggregator->Finish();
   }
 
@@ -85,6 +86,9 @@ class Cohort {
     options.verifier = &verifier;
     options.blame = &blame;
     options.seen_keys = seen_keys;
+    options.mask_path = mask_path;
+    options.prekeys = prekeys;
+    options.unix_now = unix_now;
     for (size_t i = 0; i < shape_.clients; ++i) options.parties.push_back(kFirstParty + i);
     CHORUS_TRY_ASSIGN(aggregator, NewAggregator(std::move(options)));
     return OkStatus();
@@ -94,12 +98,13 @@ class Cohort {
     CHORUS_TRY_ASSIGN(std::vector<Question> questions, aggregator->Ask());
     std::map<size_t, Bytes> answers;
     std::vector<size_t> order;
-    for (Question& question : questions) {
+    for (const Question& question : questions) {
       const size_t client = question.to - kFirstParty;
       answer_bytes_max[client] = question.answer_bytes_max;
       if (drops_.contains(client) && drops_[client] <= step) continue;
-      if (!on_question({step, client}, question.body)) continue;
-      Result<Bytes> answer = contributors[client]->Answer(question.body);
+      CHORUS_TRY_ASSIGN(Bytes body, aggregator->Body(question.to));
+      if (!on_question({step, client}, body)) continue;
+      Result<Bytes> answer = contributors[client]->Answer(body);
       client_status[client] = answer.status();
       if (!answer.ok() || !on_answer({step, client}, *answer)) continue;
       answers[client] = *std::move(answer);
@@ -140,6 +145,7 @@ class Cohort {
     options.evidence = {1, 2, 3};
     options.verifier = &verifier;
     options.rng = rngs[client].get();
+    options.unix_now = unix_now;
     options.input = math::ZeroVector(shape_.dim, shape_.bits);
     for (uint64_t j = 0; j < shape_.dim; ++j) {
       math::SetSigned(options.input, j, inputs[client][j]);
@@ -167,7 +173,10 @@ class Cohort {
   std::map<size_t, Status> hear_status;    // what the aggregator said to it
   std::map<size_t, uint64_t> answer_bytes_max;
   std::vector<Blame> blame;
-  SeenKeys* seen_keys = nullptr;  // the aggregator's
+  SeenKeys* seen_keys = nullptr;                           // the aggregator's
+  crypto::MaskPath mask_path = crypto::FastestMaskPath();  // likewise
+  std::vector<PreKey> prekeys;  // what the aggregator has of its parties before it asks
+  int64_t unix_now = 0;         // by every clock
 
  private:
   SessionParams Params() const {

@@ -395,7 +395,7 @@ TEST(Selection, IsAUniformDrawWithoutASeed) {
   std::map<PartyId, int> drawn;
   for (int i = 0; i < 600; ++i) {
     const std::vector<PartyId> chosen =
-        parties.Select({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 5, std::nullopt);
+        parties.Select({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 5, Selection{});
     ASSERT_THAT(chosen, SizeIs(5));
     for (const PartyId id : chosen) ++drawn[id];
   }

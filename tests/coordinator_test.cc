@@ -403,7 +403,7 @@ TEST(Upload, AllTogetherStayWithinTheirLimit) {
         player.SignedCheckIn(parties.NewChallenge(world.clock.now)), world.clock.now);
     ASSERT_THAT(admission, IsOk());
     all.push_back(parties.Authenticate(admission->session, world.clock.now));
-    parties.Ask(*all.back(), Question{.to = serial, .body = {1}, .answer_bytes_max = 1U << 30U});
+    parties.Ask(*all.back(), Question{.to = serial, .answer_bytes_max = 1U << 30U});
   }
   uint64_t held = 0;
   int refused = 0;
@@ -428,7 +428,7 @@ TEST(Upload, AllTogetherStayWithinTheirLimit) {
   EXPECT_GT(refused, 0);
   // What one lets go of serves the next.
   for (Party* party : all) parties.Withdraw(*party);
-  parties.Ask(*all[0], Question{.to = 1, .body = {1}, .answer_bytes_max = kAllowed});
+  parties.Ask(*all[0], Question{.to = 1, .answer_bytes_max = kAllowed});
   wire::UploadRequest request;
   request.sequence = all[0]->sequence;
   request.total_bytes = kAllowed;
@@ -440,9 +440,12 @@ TEST(Upload, AllTogetherStayWithinTheirLimit) {
 
 TEST(Question, IsDownloadedBeyondAChunkByItsPartyOnly) {
   World world;
+  Bytes body(limits::kChunkBytesMax * 2 + 7);
+  world.rng->Fill(body);
   Parties parties({.coordinator = world.public_key,
                    .verifier = world.verifier.get(),
                    .rng = world.rng.get(),
+                   .question = [&](PartyId) { return body; },
                    .sessions_max = 2,
                    .uploads_in_flight_bytes_max = 0});
   const Player player(world, 1);
@@ -450,9 +453,7 @@ TEST(Question, IsDownloadedBeyondAChunkByItsPartyOnly) {
       parties.CheckIn(player.SignedCheckIn(parties.NewChallenge(world.clock.now)), world.clock.now);
   ASSERT_THAT(admission, IsOk());
   Party* party = parties.Authenticate(admission->session, world.clock.now);
-  Bytes body(limits::kChunkBytesMax * 2 + 7);
-  world.rng->Fill(body);
-  parties.Ask(*party, Question{.to = party->id, .body = body, .answer_bytes_max = 0});
+  parties.Ask(*party, Question{.to = party->id, .answer_bytes_max = 0});
   Bytes got;
   parties.Next(*party, 0, world.clock.now, [&](Result<Bytes> reply) {
     ASSERT_THAT(reply, IsOk());

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "aggregation/protocols.h"
@@ -29,8 +30,9 @@ using EventKind = CoordinatorEvent::Kind;
 class TestClock final : public Clock {
  public:
   Time Now() const override { return now; }
-  int64_t UnixSeconds() const override { return 1'000'000; }
+  int64_t UnixSeconds() const override { return unix_seconds; }
   Time now{1'000};
+  int64_t unix_seconds = 1'000'000;
 };
 
 class SilentLog final : public LogSink {
@@ -44,6 +46,7 @@ class TestStore final : public Store {
   struct Content {
     std::map<TaskId, TaskRecord> tasks;
     std::map<TaskId, std::map<uint64_t, RoundReport>> rounds;
+    std::map<TaskId, std::vector<Evidence>> evidence;
     std::map<Digest, Bytes> models;
   };
 
@@ -92,6 +95,13 @@ class TestStore final : public Store {
       }
       return rounds;
     }
+    Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
+      content_.evidence[task].push_back(evidence);
+      return OkStatus();
+    }
+    Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t) override {
+      return content_.evidence[task];
+    }
     Status PutModel(const Digest& hash, BytesView bytes) override {
       content_.models[hash] = Bytes(bytes.begin(), bytes.end());
       return OkStatus();
@@ -139,6 +149,7 @@ struct World {
 
   Result<std::unique_ptr<Core>> Create() {
     return Core::Create({.signing_seed = signing_seed.Reveal(),
+                         .executor = executor,
                          .task = task,
                          .initial_weights = initial,
                          .experiment_seed = experiment_seed},
@@ -190,6 +201,7 @@ struct World {
   PublicKey public_key = crypto::Ed25519Public(signing_seed.Reveal());
   std::optional<Weights> initial = Weights{1, 2, 3, 4};
   std::optional<uint64_t> experiment_seed;
+  Executor* executor = nullptr;
   TestClock clock;
   TestStore store;
   SilentLog log;
@@ -308,11 +320,20 @@ struct Player {
     return OkStatus();
   }
 
-  // Takes the invitation and says that it is ready, with `update` for `examples` to give.
+  // Takes the invitation and says that it is ready, with `update` for `examples` to give, and with
+  // a record of pre-keys if it has any.
   void Ready(const std::vector<float>& update, uint64_t examples) {
     const auto invitation = Take<wire::Invitation>();
     ASSERT_TRUE(invitation.has_value());
-    const auto model = Download(invitation->model, 0);
+    const Bytes record = prekeys.has_value() ? prekeys->record : Bytes();
+    Join(*invitation, update, examples);
+    ASSERT_THAT(Answer(record), IsOk());
+  }
+  // Makes the contributor that answers the questions of the round.
+  void Join(const wire::Invitation& invitation, const std::vector<float>& update,
+            uint64_t examples) {
+    joined = invitation;
+    const auto model = Download(invitation.model, 0);
     ASSERT_THAT(model, IsOk());
     weights.resize(model->data.size() / sizeof(float));
     std::memcpy(weights.data(), model->data.data(), model->data.size());
@@ -328,9 +349,9 @@ struct Player {
     aggregation::ContributorOptions options;
     options.coordinator = world->public_key;
     const auto expected = SessionParamsFor({.task = task,
-                                            .task_bytes = invitation->task,
+                                            .task_bytes = invitation.task,
                                             .weights = weights,
-                                            .round = invitation->round});
+                                            .round = invitation.round});
     ASSERT_THAT(expected, IsOk());
     options.expected = *expected;
     options.expected.coordinator_id = world->public_key;
@@ -338,10 +359,11 @@ struct Player {
     options.identity_seed = seed.Reveal();
     options.evidence = evidence;
     options.verifier = world->verifier.get();
-    options.rng = world->rng.get();
+    options.rng = own_rng != nullptr ? own_rng.get() : world->rng.get();
+    options.prekeys = std::exchange(prekeys, std::nullopt);
+    options.unix_now = world->clock.unix_seconds;
     options.input = *std::move(input);
     contributor = *aggregation::NewContributor(std::move(options));
-    ASSERT_THAT(Answer({}), IsOk());
   }
   // The answer to the question that waits; empty when there is none.
   Result<Bytes> Think() {
@@ -372,6 +394,9 @@ struct Player {
   uint64_t done = 0;
   uint64_t sequence = 0;
   Weights weights;
+  wire::Invitation joined;
+  std::unique_ptr<Rng> own_rng;                 // of its keys; null: the world's
+  std::optional<aggregation::PreKeys> prekeys;  // for its next session
   std::unique_ptr<Contributor> contributor;
   // Shared with the core, which may outlive the player and answers its parked call then.
   using Slot = std::optional<Result<Bytes>>;

@@ -390,6 +390,22 @@ TEST(X25519, GivesBothSidesTheSameSecretOverManySeeds) {
   }
 }
 
+TEST(X25519, KeyAgreesWithManyPeersAndOutlivesARefusedOne) {
+  const std::unique_ptr<Rng> rng = Seeded(3);
+  const Bytes mine = Draw(*rng, 32);
+  const X25519Key key(mine);
+  EXPECT_EQ(key.Public(), X25519Public(mine));
+  for (int i = 0; i < 20; ++i) {
+    const Bytes peer = Draw(*rng, 32);
+    if (i % 5 == 2) {
+      EXPECT_THAT(key.Agree(PublicKey{}), HasCode(Code::kInvalidArgument));
+    }
+    const Result<SecretBytes> shared = key.Agree(X25519Public(peer));
+    ASSERT_THAT(shared, IsOk());
+    EXPECT_EQ(Revealed(*shared), Agree(peer, key.Public()));
+  }
+}
+
 TEST(Ed25519, GivesThePublishedAnswers) {  // [RFC 8032, 7.1, tests 1 to 3]
   struct Case {
     std::string seed, key, message, signature;

@@ -416,6 +416,78 @@ TEST(ClipToNorm, LeavesAnUpdateThatIsNotFiniteAndSaysSo) {
   }
 }
 
+// --- sums of sums ---
+
+FixedPoint Holding(uint32_t contributors_max) {
+  return *FixedPointFor(3, {.update_l2_norm_max = 1}, {.bound = 1'000, .examples_max = 10},
+                        contributors_max);
+}
+
+// A sum whose values are all that so many contributors can make them.
+Sum Extreme(const FixedPoint& encoding, uint32_t contributors, int64_t sign) {
+  Sum sum{ZeroVector(encoding.vector_dim(), encoding.bits), contributors};
+  for (uint64_t j = 0; j < 3; ++j) SetSigned(sum.values, j, sign * contributors * 1'000);
+  SetSigned(sum.values, 3, contributors * 10);
+  return sum;
+}
+
+TEST(AddSum, IsExactBeyondTheBitsOfEachSum) {
+  const FixedPoint each = Holding(4);
+  for (const uint32_t cohorts : {1U, 2U, 9U, 128U}) {
+    const FixedPoint wide = Holding(4 * cohorts);
+    Sum total{ZeroVector(wide.vector_dim(), wide.bits), 0};
+    for (uint32_t i = 0; i < cohorts; ++i) {
+      ASSERT_THAT(AddSum(wide, total, Extreme(each, 4, -1), each.bits), IsOk());
+    }
+    EXPECT_EQ(total.contributors, 4 * cohorts);
+    EXPECT_EQ(SignedAt(total.values, 0, wide.bits), -4'000 * int64_t{cohorts});
+    EXPECT_EQ(SignedAt(total.values, 3, wide.bits), 40 * int64_t{cohorts});
+    const Result<Mean> mean = Decode(wide, total);
+    ASSERT_THAT(mean, IsOk());
+    EXPECT_EQ(mean->update, std::vector<float>(3, -1.0F));
+    EXPECT_EQ(mean->examples, 40 * uint64_t{cohorts});
+  }
+}
+
+TEST(AddSum, TakesSumsOfEitherSignTogether) {
+  const FixedPoint each = Holding(4);
+  const FixedPoint wide = Holding(400);
+  Sum total{ZeroVector(wide.vector_dim(), wide.bits), 0};
+  for (const int64_t sign : {1, -1, -1}) {
+    ASSERT_THAT(AddSum(wide, total, Extreme(each, 3, sign), each.bits), IsOk());
+  }
+  EXPECT_EQ(SignedAt(total.values, 1, wide.bits), -3'000);
+}
+
+TEST(AddSum, RefusesAnotherShapeAndMoreContributorsThanTheBitsHold) {
+  const FixedPoint each = Holding(4);
+  const FixedPoint wide = Holding(8);
+  Sum total{ZeroVector(wide.vector_dim(), wide.bits), 0};
+  Sum longer = Extreme(each, 4, 1);
+  longer.values = ZeroVector(each.vector_dim() + 1, each.bits);
+  EXPECT_THAT(AddSum(wide, total, longer, each.bits), HasCode(Code::kInvalidArgument));
+  Sum wider = Extreme(each, 4, 1);
+  wider.values = ZeroVector(each.vector_dim(), 40);
+  EXPECT_THAT(AddSum(wide, total, wider, each.bits), HasCode(Code::kInvalidArgument));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_THAT(AddSum(wide, total, Extreme(each, 4, 1), each.bits), IsOk());
+  }
+  EXPECT_THAT(AddSum(wide, total, Extreme(each, 4, 1), each.bits), HasCode(Code::kInvalidArgument));
+  EXPECT_EQ(total.contributors, 8U);
+  EXPECT_EQ(SignedAt(total.values, 0, wide.bits), 8'000);
+}
+
+TEST(CheckSum, FindsWhatNoContributorsCanHaveMade) {
+  const FixedPoint each = Holding(4);
+  EXPECT_THAT(CheckSum(each, Extreme(each, 3, 1)), IsOk());
+  Sum sum = Extreme(each, 3, 1);
+  SetSigned(sum.values, 2, 3'001);
+  EXPECT_THAT(CheckSum(each, sum), HasCode(Code::kAborted));
+  sum = Extreme(each, 3, 1);
+  SetSigned(sum.values, 3, 31);
+  EXPECT_THAT(CheckSum(each, sum), HasCode(Code::kAborted));
+}
+
 TEST(CanonicalPrivacy, IsTheMagicAndTheClip) {
   EXPECT_EQ(ToHex(privacy::CanonicalPrivacy({.update_l2_norm_max = 1.5F})),
             "4348502d434c4950313fc00000");

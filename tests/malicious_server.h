@@ -22,6 +22,7 @@ struct Script {
   std::function<uint32_t(size_t to)> world = [](size_t) { return 0; };
   std::function<bool(size_t step, size_t to)> asks = [](size_t, size_t) { return true; };
   Pair lists = [](size_t, size_t) { return true; };     // in the roster, besides itself
+  Pair inverts = [](size_t, size_t) { return false; };  // says the contrary of who chose it
   Pair delivers = [](size_t, size_t) { return true; };  // in Deliver: gives an edge
   Pair spoils = [](size_t, size_t) { return false; };   // the ciphertext in Deliver
   Pair alive = [](size_t, size_t) { return true; };     // in Survivors
@@ -36,7 +37,8 @@ struct Script {
 // Honest clients whose inputs the server can combine into an unmasked sum; no part of them opens.
 struct Learned {
   std::set<size_t> clients;
-  uint32_t honest_min = 0;  // the law: at least t - X + 1 clients, with X colluders
+  uint32_t honest_min = 0;  // at least t - X + 1 clients, with X colluders among one's holders
+  bool closed = false;      // each of them has t - X holders or more among them [3.0 (3)]
   bool exact = false;       // the masks, taken out, leave the sum of their inputs
 };
 
@@ -44,7 +46,11 @@ class MaliciousServer {
  public:
   // The first `colluders` clients collude.
   MaliciousServer(uint64_t seed, CohortShape shape, size_t colluders)
-      : cohort(seed, shape), shape_(shape), colluders_(colluders), honest_(shape.clients) {
+      : cohort(seed, shape),
+        rows(cohort.rows),
+        shape_(shape),
+        colluders_(colluders),
+        honest_(shape.clients) {
     for (size_t i = 0; i < colluders; ++i) {
       Colluder colluder{cohort.Secret("colluder c", i), cohort.Secret("colluder s", i), {}, {}};
       colluder.c = crypto::X25519Public(colluder.c_secret.Reveal());
@@ -56,9 +62,10 @@ class MaliciousServer {
 
   Script script;
   AttackedCohort cohort;
+  const Rows rows;
 
   void Run() {
-    for (size_t step = kComplete.keys; step <= kComplete.unmask; ++step) {
+    for (size_t step = rows.keys; step <= rows.unmask; ++step) {
       for (size_t u = colluders_; u < honest_.size(); ++u) Ask(step, u);
       script.after(step);
     }
@@ -66,8 +73,9 @@ class MaliciousServer {
   // One row's question to one client, if it came so far that there is one.
   void Ask(size_t step, size_t to) {
     const Client& u = honest_[to];
-    if (!script.asks(step, to) || (step > kComplete.keys && !u.said)) return;
-    if ((step > kComplete.shares && !u.shares) || (step > kComplete.input && !u.masked)) return;
+    if (!script.asks(step, to) || (step > rows.keys && !u.said)) return;
+    if ((step > rows.roster && u.roster.empty()) || (step > rows.shares && !u.shares)) return;
+    if (step > rows.input && !u.masked) return;
     Bytes body = QuestionOf(step, to);
     script.tamper(step, to, body);
     Send(to, body);
@@ -81,10 +89,11 @@ class MaliciousServer {
   std::map<size_t, Status> status;  // of each client's last answer
   // The row's question to `to` as the script has it.
   Bytes QuestionOf(size_t step, size_t to) {
-    if (step == kComplete.keys) return OfferTo(to);
-    if (step == kComplete.shares) return RosterTo(to);
-    if (step == kComplete.input) return DeliverTo(to);
-    if (step == kComplete.acks) return SurvivorsTo(to);
+    if (step == rows.keys) return OfferTo(to);
+    if (step == rows.roster) return RosterTo(to);
+    if (step == rows.shares) return PeersTo(to);
+    if (step == rows.input) return DeliverTo(to);
+    if (step == rows.survivors) return SurvivorsTo(to);
     return AckSetTo(to);
   }
 
@@ -92,7 +101,11 @@ class MaliciousServer {
   size_t honest() const { return honest_.size() - colluders_; }
   bool Uploaded(size_t client) const { return honest_[client].masked.has_value(); }
   bool Answered(size_t client, size_t step) const { return honest_[client].answers > step; }
+  const std::set<size_t>& Edges(size_t client) const { return honest_[client].masked->edges; }
   const std::set<size_t>& Failed(size_t client) const { return honest_[client].masked->failed; }
+  // Who holds shares of the client, as far as it has chosen or been told.
+  const std::set<size_t>& Holders(size_t client) const { return honest_[client].out; }
+  const GraphParams& Graph(size_t client) const { return honest_[client].graph; }
   // Whether the holder acknowledged the owner's upload.
   bool Acknowledges(size_t holder, size_t owner) const {
     return honest_[holder].acks.contains(owner);
@@ -120,10 +133,12 @@ class MaliciousServer {
     std::set<size_t> seen;
     for (size_t u = colluders_; u < honest_.size(); ++u) {
       if (!honest_[u].masked || seen.contains(u)) continue;
-      Learned set{{u}, honest_[u].graph.t - CorruptIn(honest_[u]) + 1, false};
+      Learned set;
+      set.clients = {u};
       const bool opens = Close(set.clients, self, pair);
       seen.insert(set.clients.begin(), set.clients.end());
       if (!opens) continue;
+      Judge(set);
       set.exact = IsExact(set.clients, self, pair);
       all.push_back(std::move(set));
     }
@@ -148,6 +163,8 @@ class MaliciousServer {
     std::optional<Advertise> said;
     std::vector<size_t> roster;  // clients in the order of the session that it accepted
     std::vector<Advertise> keys;
+    std::set<size_t> out;  // its holders: whom it chose, or what it was told
+    std::set<size_t> in;   // whose holder it was told to be
     Index me = 0;
     Digest sid{};
     GraphParams graph;
@@ -176,13 +193,16 @@ class MaliciousServer {
     return said;
   }
 
+  // X of a roster: so many colluders are within the assumption.
+  uint32_t BorneIn(size_t n) const {
+    const Result<GraphParams> graph = GraphFor(cohort.params, static_cast<uint32_t>(n));
+    return graph.ok() ? graph->t - graph->honest + 1 : UINT32_MAX;
+  }
   // A smaller roster than planned may allow fewer: the attacks stay within the assumption.
   bool TooManyCollude(const std::vector<size_t>& listed) const {
-    const auto graph = cohort.monitor.graphs.find(static_cast<uint32_t>(listed.size()));
-    if (graph == cohort.monitor.graphs.end()) return false;
     const auto colluding = static_cast<uint32_t>(std::count_if(
         listed.begin(), listed.end(), [this](size_t client) { return client < colluders_; }));
-    return colluding > graph->second.t - graph->second.honest + 1;
+    return colluding > BorneIn(listed.size());
   }
   Bytes RosterTo(size_t to) {
     const Digest& sid0 = honest_[to].said->sid0;
@@ -191,15 +211,48 @@ class MaliciousServer {
       const bool there = v < colluders_ || (honest_[v].said && honest_[v].said->sid0 == sid0);
       if (there && (v == to || script.lists(to, v))) listed.push_back(v);
     }
-    while (listed[0] < colluders_ && TooManyCollude(listed)) listed.erase(listed.begin());
-    std::vector<Advertise> members;
-    for (const size_t v : listed) members.push_back(SaidBy(v, sid0));
-    std::sort(members.begin(), members.end(), [](const Advertise& a, const Advertise& b) {
+    while (listed[0] < colluders_ && shape_.graph != SharingGraph::kHarary &&
+           TooManyCollude(listed)) {
+      listed.erase(listed.begin());
+    }
+    AttackedCohort::Told told;
+    for (const size_t v : listed) told.members.push_back(SaidBy(v, sid0));
+    std::sort(told.members.begin(), told.members.end(), [](const Advertise& a, const Advertise& b) {
       return OrderKey(a.sid0, a.id) < OrderKey(b.sid0, b.id);
     });
-    Index me = 0;
-    while (members[me].id != honest_[to].said->id) ++me;
-    return cohort.Forge(members, me);
+    while (told.members[told.me].id != honest_[to].said->id) ++told.me;
+    const Roster roster = cohort.SignedRoster(told.members, told.me);
+    rosters_[roster.root] = told.members;
+    if (shape_.graph != SharingGraph::kHarary) return cohort.Forge(told);
+    return EncodeRing(roster, RingAround(told.me, roster.n),
+                      AttackedCohort::RecordsOf(told.members));
+  }
+  // The nearest on a ring in the order of the roster.
+  std::vector<Index> RingAround(Index me, uint32_t n) const {
+    const Result<GraphParams> graph = GraphFor(cohort.params, n);
+    std::vector<Index> ring;
+    for (uint32_t step = 1; graph.ok() && step <= graph->k / 2; ++step) {
+      ring.push_back((me + step) % n);
+      ring.push_back((me + n - step) % n);
+    }
+    std::sort(ring.begin(), ring.end());
+    return ring;
+  }
+
+  // In a self-selected graph: whom the client chose, and who is said to have chosen it. Colluders
+  // choose everybody.
+  Bytes PeersTo(size_t to) const {
+    const Client& u = honest_[to];
+    std::vector<Index> out;
+    std::vector<Index> in;
+    for (Index i = 0; i < u.roster.size(); ++i) {
+      const size_t v = u.roster[i];
+      if (v == to) continue;
+      const bool chose = v < colluders_ || (honest_[v].sid == u.sid && honest_[v].out.contains(to));
+      if (u.out.contains(v)) out.push_back(i);
+      if (chose != script.inverts(to, v)) in.push_back(i);
+    }
+    return EncodePeers(out, in, AttackedCohort::RecordsOf(u.keys));
   }
 
   Bytes DeliverTo(size_t to) {
@@ -207,9 +260,13 @@ class MaliciousServer {
     std::vector<Delivery> entries;
     for (Index i = 0; i < u.roster.size(); ++i) {
       const size_t v = u.roster[i];
-      if (v == to || !script.delivers(to, v)) continue;
+      const bool neighbour = u.out.contains(v) || u.in.contains(v);
+      if (!neighbour || !script.delivers(to, v)) continue;
       Delivery entry = v < colluders_ ? Dealt(v, i, u) : Delivered(v, i, u);
-      if (script.spoils(to, v)) entry.sealed[7] ^= 1;
+      if (script.spoils(to, v)) {
+        entry.sealed[7] ^= 1;
+        if (entry.hello) (*entry.hello)[7] ^= 1;
+      }
       entries.push_back(entry);
     }
     return EncodeDeliver(entries);
@@ -218,28 +275,34 @@ class MaliciousServer {
   Delivery Delivered(size_t from, Index index, const Client& u) const {
     Delivery entry;
     entry.from = index;
+    if (!u.in.contains(from)) entry.hello = Hello{};
     const Client& v = honest_[from];
     if (!v.shares || v.sid != u.sid) return entry;
     entry.commitment = v.shares->commitment;
     for (const auto& [to, sealed] : v.shares->sealed) {
       if (to == u.me) entry.sealed = sealed;
     }
+    for (const auto& [to, hello] : v.shares->hellos) {
+      if (to == u.me && entry.hello) entry.hello = hello;
+    }
     return entry;
   }
-  // What a colluder deals to u: shares of secrets that nobody has.
+  // What a colluder deals to u: shares of secrets that nobody has, or a hello.
   Delivery Dealt(size_t colluder, Index index, const Client& u) const {
     Delivery entry;
     entry.from = index;
-    const Bytes shares(kSharePairBytes, 1);
-    const Bytes sealed = crypto::AeadSeal(
-        Channel(colluder, u).seal.Reveal(), crypto::Nonce{},
-        ShareAssociatedData(u.sid, index, u.me, u.graph, entry.commitment), shares);
-    std::copy(sealed.begin(), sealed.end(), entry.sealed.begin());
+    const bool owner = u.in.contains(colluder);
+    const Bytes sealed =
+        crypto::AeadSeal(Channel(colluder, u).seal.Reveal(), crypto::Nonce{},
+                         ShareAssociatedData(u.sid, index, u.me, u.graph, entry.commitment),
+                         Bytes(owner ? kSharePairBytes : 0, 1));
+    if (!owner) entry.hello = Hello{};
+    std::copy(sealed.begin(), sealed.end(), owner ? entry.sealed.begin() : entry.hello->begin());
     return entry;
   }
   // Of a colluder to u, from the colluder's side.
   ChannelKeys Channel(size_t colluder, const Client& u) const {
-    return *DeriveChannel(u.sid, colluding_[colluder].c_secret.Reveal(),
+    return *DeriveChannel(u.sid, crypto::X25519Key(colluding_[colluder].c_secret.Reveal()),
                           {Place(u, colluder), colluding_[colluder].c}, {u.me, u.said->c});
   }
   static Index Place(const Client& u, size_t client) {
@@ -253,7 +316,8 @@ class MaliciousServer {
     std::vector<Survivor> entries;
     for (Index i = 0; i < u.roster.size(); ++i) {
       const size_t v = u.roster[i];
-      if (!u.masked->edges.contains(v) || u.masked->failed.contains(v)) continue;
+      if (!u.in.contains(v) || !u.masked->edges.contains(v)) continue;
+      if (u.masked->failed.contains(v)) continue;
       Survivor entry{i, script.alive(to, v) ? Fate::kAlive : Fate::kDropped, {}};
       if (v < colluders_) {
         entry.edge = EdgeTag(Channel(v, u).ack_out.Reveal(), u.sid);
@@ -285,14 +349,19 @@ class MaliciousServer {
   void Take(size_t from, BytesView question, BytesView answer) {
     Client& u = honest_[from];
     const size_t row = u.answers++;
-    if (row == kComplete.keys) u.said = *DecodeAdvertise(answer);
-    if (row == kComplete.shares) TakeShares(u, question, answer);
-    if (row == kComplete.input) TakeMasked(u, answer);
-    if (row == kComplete.acks) {
+    if (row == rows.keys) u.said = *DecodeAdvertise(answer);
+    if (row == rows.roster) TakeRoster(u, question);
+    if (row == rows.roster && row != rows.shares) {
+      const Choose choice = *DecodeChoose(answer, limits::kCohortMax);
+      for (const Index index : choice.holders) u.out.insert(u.roster[index]);
+    }
+    if (row == rows.shares) TakeShares(from, question, answer);
+    if (row == rows.input) TakeMasked(u, answer);
+    if (row == rows.survivors && row != rows.unmask) {
       const Acks acks = *DecodeAcks(answer, limits::kCohortMax);
       for (const auto& [owner, tag] : acks.acks) u.acks[u.roster[owner]] = tag;
     }
-    if (row == kComplete.unmask) {
+    if (row == rows.unmask) {
       const auto entries = DecodeUnmask(answer, limits::kCohortMax, u.me + 1);
       ASSERT_THAT(entries, IsOk());
       for (const UnmaskEntry& entry : *entries) {
@@ -301,21 +370,31 @@ class MaliciousServer {
     }
   }
 
-  void TakeShares(Client& u, BytesView question, BytesView answer) const {
-    const RosterAndPeers roster = *DecodeRoster(question, limits::kCohortMax);
-    u.shares = *DecodeShares(answer, limits::kCohortMax);
-    u.me = roster.index;
-    u.sid = SessionId(u.said->sid0, roster.n, roster.root);
-    u.graph = cohort.monitor.graphs.at(roster.n);
-    for (const Peer& peer : roster.peers) {
-      Advertise said;
-      said.id = peer.id;
-      said.c = peer.c;
-      said.s = peer.s;
-      u.keys.push_back(said);
-    }
-    u.keys.insert(u.keys.begin() + u.me, *u.said);
+  void TakeRoster(Client& u, BytesView question) const {
+    Reader in(question);
+    const uint32_t n = in.U32();
+    u.me = in.U32();
+    const Digest root = in.Array<32>();
+    u.sid = SessionId(u.said->sid0, n, root);
+    u.graph = *GraphFor(cohort.params, n);
+    u.keys = rosters_.at(root);
     for (const Advertise& said : u.keys) u.roster.push_back(client_of_.at(said.id));
+  }
+
+  void TakeShares(size_t from, BytesView question, BytesView answer) {
+    Client& u = honest_[from];
+    u.shares = *DecodeShares(answer, limits::kCohortMax);
+    const auto insert = [&u](std::set<size_t>& list, Index index) { list.insert(u.roster[index]); };
+    if (shape_.graph == SharingGraph::kSelfSelected) {
+      const Peers peers = *DecodePeers(question, static_cast<uint32_t>(u.roster.size()));
+      for (const Index index : peers.in) insert(u.in, index);
+      return;
+    }
+    const RosterAndPeers told = shape_.graph == SharingGraph::kHarary
+                                    ? *DecodeRing(question, limits::kCohortMax)
+                                    : *DecodeRoster(question, limits::kCohortMax);
+    for (const Peer& peer : told.peers) insert(u.out, peer.index);
+    u.in = u.out;
   }
 
   void TakeMasked(Client& u, BytesView answer) const {
@@ -378,10 +457,21 @@ class MaliciousServer {
     return std::nullopt;
   }
 
-  // Colluders in the session of u. Fewer than the assumption allows make the law stricter.
-  uint32_t CorruptIn(const Client& u) const {
-    return static_cast<uint32_t>(std::count_if(
-        u.roster.begin(), u.roster.end(), [this](size_t client) { return client < colluders_; }));
+  // What 3.0 (3) asks of a set that opens. Colluders are counted among each client's own holders:
+  // fewer than the assumption allows make the law stricter.
+  void Judge(Learned& set) const {
+    set.closed = true;
+    for (const size_t client : set.clients) {
+      const Client& u = honest_[client];
+      uint32_t colluding = 0;
+      uint32_t inside = 0;
+      for (const size_t v : u.out) {
+        colluding += v < colluders_ ? 1 : 0;
+        inside += set.clients.contains(v) ? 1 : 0;
+      }
+      set.closed &= inside + colluding >= u.graph.t;
+      set.honest_min = std::max(set.honest_min, u.graph.t - colluding + 1);
+    }
   }
 
   // Whether the mask of the edge from u to v can be computed.
@@ -429,7 +519,7 @@ class MaliciousServer {
         masks.push_back({PairMask(honest, u, v, pair), PairSign(place, honest.me)});
       }
     }
-    ApplyMasks(sum, masks);
+    ApplyMasks(crypto::FastestMaskPath(), sum, masks);
     math::ReduceBits(sum, shape_.bits);
     return cohort.Values({sum, static_cast<uint32_t>(set.size())}) == cohort.Expected(set);
   }
@@ -439,10 +529,12 @@ class MaliciousServer {
     const End mine{honest.me, honest.said->s};
     const End peer{place, honest.keys[place].s};
     if (v < colluders_) {
-      return *DerivePairMask(honest.sid, colluding_[v].s_secret.Reveal(), peer, mine);
+      return *DerivePairMask(honest.sid, crypto::X25519Key(colluding_[v].s_secret.Reveal()), peer,
+                             mine);
     }
-    if (pair.contains(u)) return *DerivePairMask(honest.sid, pair.at(u).Reveal(), mine, peer);
-    return *DerivePairMask(honest.sid, pair.at(v).Reveal(), peer, mine);
+    if (pair.contains(u))
+      return *DerivePairMask(honest.sid, crypto::X25519Key(pair.at(u).Reveal()), mine, peer);
+    return *DerivePairMask(honest.sid, crypto::X25519Key(pair.at(v).Reveal()), peer, mine);
   }
 
   CohortShape shape_;
@@ -451,6 +543,7 @@ class MaliciousServer {
   std::vector<Colluder> colluding_;
   std::map<std::pair<size_t, Digest>, Advertise> colluders_say_;
   std::map<PublicKey, size_t> client_of_;
+  std::map<Digest, std::vector<Advertise>> rosters_;  // that were shown, by their root
 };
 
 }  // namespace chorus::aggregation

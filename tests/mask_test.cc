@@ -308,9 +308,9 @@ TEST(ApplyMasks, GivesTheSameOnManyThreads) {
   for (const int bits : {12, 26, 40}) {
     for (const uint64_t dim : {0, 1, 65'536, 300'001}) {
       RingVector once = math::ZeroVector(dim, bits);
-      ApplyMasks(once, masks);
+      ApplyMasks(crypto::FastestMaskPath(), once, masks);
       RingVector shared = math::ZeroVector(dim, bits);
-      ApplyMasks(shared, masks, pool);
+      ApplyMasks(crypto::FastestMaskPath(), shared, masks, pool);
       EXPECT_TRUE(once == shared) << bits << " " << dim;
       EXPECT_EQ(once == math::ZeroVector(dim, bits), dim == 0) << bits << " " << dim;
     }
@@ -323,10 +323,10 @@ TEST(ApplyMasks, TakesWhatWasAddedWithTheOtherSign) {
   const RingVector before = vector;
   std::vector<Mask> masks;
   masks.push_back({SecretBytes(crypto::Key(9)), math::Sign::kAdd});
-  ApplyMasks(vector, masks);
+  ApplyMasks(crypto::FastestMaskPath(), vector, masks);
   EXPECT_FALSE(vector == before);
   masks[0].sign = math::Sign::kSubtract;
-  ApplyMasks(vector, masks);
+  ApplyMasks(crypto::FastestMaskPath(), vector, masks);
   EXPECT_TRUE(vector == before);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "base/hex.h"
 #include "base/limits.h"
@@ -83,6 +84,9 @@ TEST(Ring, PacksAsTheBitwiseReferenceAndUnpacksAgain) {
       TestRng rng(static_cast<uint64_t>(bits) * 10'000 + dim);
       RingVector vector = RandomVector(dim, bits, rng);
       const Bytes packed = Pack(vector, bits);
+      Bytes in_place(packed.size(), 0xff);
+      PackInto(vector, bits, in_place);
+      ASSERT_EQ(in_place, packed);
       ASSERT_EQ(packed.size(), PackedBytes(dim, bits));
       ASSERT_EQ(packed, ReferencePack(vector, bits));
       RingVector unpacked = ZeroVector(dim, bits);
@@ -148,6 +152,9 @@ TEST(Ring, RefusesLengthsAndWidthsThatDoNotFit) {
   RingVector nothing = ZeroVector(0, 21);
   EXPECT_THAT(AddPacked(nothing, {}, 21), IsOk());
   EXPECT_TRUE(Pack(nothing, 21).empty());
+  Bytes room(7, 0xee);  // a byte short
+  PackInto(ZeroVector(3, 21), 21, room);
+  EXPECT_EQ(room, Bytes(7, 0xee));
 }
 
 TEST(Ring, MeasuresTheLargestVectorsWithoutOverflow) {
@@ -171,37 +178,6 @@ TEST(Ring, ReadsAndWritesTwosComplement) {
       EXPECT_EQ(UnsignedAt(reduced, i), LowBits(static_cast<uint64_t>(values[i]), bits)) << bits;
     }
   }
-}
-
-TEST(Ring, AddsAndSubtractsStreamsAtAnyPlace) {
-  for (const int bits : {16, 32, 64}) {
-    const auto word = static_cast<uint64_t>(WordBytesFor(bits));
-    TestRng rng(static_cast<uint64_t>(bits));
-    RingVector vector = RandomVector(100, bits, rng);
-    const RingVector before = vector;
-    Bytes stream(60 * word);
-    rng.Fill(stream);
-    ApplyStream(vector, 33, stream, Sign::kAdd);
-    for (uint64_t i = 0; i < 100; ++i) {
-      uint64_t mask = 0;
-      if (i >= 33 && i < 93) std::memcpy(&mask, stream.data() + (i - 33) * word, word);
-      EXPECT_EQ(UnsignedAt(vector, i), LowBits(UnsignedAt(before, i) + mask, bits)) << i;
-    }
-    ApplyStream(vector, 33, stream, Sign::kSubtract);
-    EXPECT_EQ(vector, before);
-  }
-}
-
-TEST(Ring, AppliesNoStreamBeyondTheVectorsEnd) {
-  RingVector vector = std::vector<uint32_t>{1, 2, 3};
-  const Bytes stream = {1, 0, 0, 0, 1, 0, 0, 0, 1};  // two words and a quarter
-  ApplyStream(vector, 2, stream, Sign::kAdd);
-  EXPECT_EQ(vector, RingVector(std::vector<uint32_t>{1, 2, 4}));
-  ApplyStream(vector, 3, stream, Sign::kAdd);
-  ApplyStream(vector, UINT64_MAX, stream, Sign::kAdd);
-  EXPECT_EQ(vector, RingVector(std::vector<uint32_t>{1, 2, 4}));
-  ApplyStream(vector, 0, stream, Sign::kSubtract);
-  EXPECT_EQ(vector, RingVector(std::vector<uint32_t>{0, 1, 4}));
 }
 
 TEST(Ring, WipesToZeros) {
@@ -355,6 +331,31 @@ std::vector<std::vector<uint64_t>> Explain(const Bytes& secret, const Share& p, 
     coefficients.push_back({FieldSubtract(slope(p), FieldMultiply(b, p.x)), b});
   }
   return coefficients;
+}
+
+// Any polynomial of lower degree than there are points is what they say it is at zero; the powers
+// of X are enough to try.
+TEST(Shamir, LagrangeCoefficientsTakeEveryPowerToItsValueAtZero) {
+  TestRng rng(41);
+  for (const size_t count : {1, 2, 3, 17, 60}) {
+    std::set<uint32_t> distinct;
+    while (distinct.size() < count) {
+      distinct.insert(static_cast<uint32_t>(1 + UniformBelow(rng, UINT32_MAX)));
+    }
+    const std::vector<uint32_t> xs(distinct.begin(), distinct.end());
+    const std::vector<uint64_t> lagrange = LagrangeAtZero(xs);
+    ASSERT_EQ(lagrange.size(), count);
+    std::vector<uint64_t> powers(count, 1);
+    for (size_t degree = 0; degree < count; ++degree) {
+      uint64_t at_zero = 0;
+      for (size_t i = 0; i < count; ++i) {
+        at_zero = FieldAdd(at_zero, FieldMultiply(lagrange[i], powers[i]));
+        powers[i] = FieldMultiply(powers[i], xs[i]);
+      }
+      EXPECT_EQ(at_zero, degree == 0 ? 1U : 0U) << count << " points, degree " << degree;
+    }
+  }
+  EXPECT_TRUE(LagrangeAtZero({}).empty());
 }
 
 TEST(Shamir, SaysNothingBelowTheThreshold) {

@@ -164,23 +164,6 @@ TEST_P(LargeGraph, AnswersKeepToWhatTheQuestionsAllow) {
   EXPECT_THAT(cohort.Run(), IsOk());
 }
 
-// I4: no client ever sends both shares of one owner, nor one share twice.
-TEST_P(LargeGraph, BothSharesOfOneOwnerNeverLeaveAClient) {
-  Placed cohort(5, ShapeOf(GetParam()));
-  cohort.DropOut(3, StepAt(Step::kInput));
-  std::map<size_t, std::set<Index>> opened;
-  cohort.on_answer = [&](Where where, Bytes& body) {
-    if (where.step != StepAt(Step::kUnmask)) return true;
-    const std::vector<UnmaskEntry> entries = *DecodeUnmask(body, cohort.roster_size, 1);
-    for (const UnmaskEntry& entry : entries) {
-      EXPECT_TRUE(opened[where.client].insert(entry.owner).second);
-    }
-    return true;
-  };
-  EXPECT_THAT(cohort.Run(), IsOk());
-  EXPECT_EQ(opened.size(), cohort.clients - 1);
-}
-
 // --- culprits ---------------------------------------------------------------------------------
 
 std::set<size_t> Blamed(const Placed& cohort, Blame::Cause cause) {

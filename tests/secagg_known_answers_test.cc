@@ -56,10 +56,12 @@ class ThreeClients : public testing::Test {
     roster_ = MakeRoster(sid0_, 3);
   }
   SecretBytes PairMask(Index u, Index v) const {
-    return *DerivePairMask(roster_.sid, roster_.s_secret[u], {u, roster_.s[u]}, {v, roster_.s[v]});
+    return *DerivePairMask(roster_.sid, crypto::X25519Key(roster_.s_secret[u]), {u, roster_.s[u]},
+                           {v, roster_.s[v]});
   }
   ChannelKeys Channel(Index u, Index v) const {
-    return *DeriveChannel(roster_.sid, roster_.c_secret[u], {u, roster_.c[u]}, {v, roster_.c[v]});
+    return *DeriveChannel(roster_.sid, crypto::X25519Key(roster_.c_secret[u]), {u, roster_.c[u]},
+                          {v, roster_.c[v]});
   }
   // y_u of input (1..8, 10..80 or -1..-8) times `factor`.
   RingVector MaskedInput(Index u, int bits, int64_t factor) const {
@@ -73,7 +75,7 @@ class ThreeClients : public testing::Test {
     for (Index v = 0; v < 3; ++v) {
       if (v != u) masks.push_back({PairMask(u, v), PairSign(u, v)});
     }
-    ApplyMasks(vector, masks);
+    ApplyMasks(crypto::FastestMaskPath(), vector, masks);
     return vector;
   }
   Digest sid0_{};
@@ -119,7 +121,7 @@ TEST_F(ThreeClients, ExpandTheKnownMask) {
     RingVector vector = math::ZeroVector(16'388, bits);
     std::vector<Mask> masks;
     masks.push_back({PairMask(0, 1), math::Sign::kAdd});
-    ApplyMasks(vector, masks);
+    ApplyMasks(crypto::FastestMaskPath(), vector, masks);
     std::vector<uint64_t> words;
     for (const uint64_t i : at) {
       words.push_back(std::visit([i](const auto& v) { return uint64_t{v[i]}; }, vector));
@@ -163,7 +165,7 @@ TEST_F(ThreeClients, OpenTheKnownSums) {
       masks.push_back({DeriveSelfMask(roster_.sid, roster_.b[u], u), math::Sign::kSubtract});
       for (Index v = alive; v < 3; ++v) masks.push_back({PairMask(v, u), PairSign(v, u)});
     }
-    ApplyMasks(sum, masks);
+    ApplyMasks(crypto::FastestMaskPath(), sum, masks);
     std::vector<int64_t> values;
     for (uint64_t j = 0; j < 8; ++j) values.push_back(math::SignedAt(sum, j, 21));
     return values;
@@ -237,8 +239,8 @@ TEST_F(FiveClients, SealTheKnownShares) {
   EXPECT_EQ(graph->t, 3U);
   const Index u = 0;
   const Index v = 3;
-  const ChannelKeys channel =
-      *DeriveChannel(roster_.sid, roster_.c_secret[u], {u, roster_.c[u]}, {v, roster_.c[v]});
+  const ChannelKeys channel = *DeriveChannel(roster_.sid, crypto::X25519Key(roster_.c_secret[u]),
+                                             {u, roster_.c[u]}, {v, roster_.c[v]});
   EXPECT_EQ(ToHex(channel.seal.Reveal()),
             "cc3996873e31ad1b21fa8fb41bdca1a9b5e1dbb5bb7221885b4e54ebdf7b5854");
   const Digest commitment = ShareCommitment(roster_.sid, u, roster_.b[u]);

@@ -97,14 +97,15 @@ class Notes {
     }
     return plain;
   }
+  bool CanBeRead(size_t index) const {
+    std::array<uint8_t, kBytesMax> plain;  // on the stack: not searched
+    for (size_t j = 0; j < sizes_[index]; ++j) plain[j] = static_cast<uint8_t>(~notes_[index][j]);
+    return Found(BytesView(plain).first(sizes_[index]));
+  }
   // How many of the noted secrets can be read in memory.
   size_t Readable() const {
     size_t readable = 0;
-    for (size_t i = 0; i < count_; ++i) {
-      std::array<uint8_t, kBytesMax> plain;  // on the stack: not searched
-      for (size_t j = 0; j < sizes_[i]; ++j) plain[j] = static_cast<uint8_t>(~notes_[i][j]);
-      readable += Found(BytesView(plain).first(sizes_[i])) ? 1 : 0;
-    }
+    for (size_t i = 0; i < count_; ++i) readable += CanBeRead(i) ? 1 : 0;
     return readable;
   }
 
@@ -162,8 +163,8 @@ class SecAggMemory : public testing::Test {
     const PublicKey c = crypto::X25519Public(c_secret.Reveal());
     const auto peer = std::find_if(roster.peers.begin(), roster.peers.end(),
                                    [&](const Peer& p) { return p.index == delivery.from; });
-    const ChannelKeys keys =
-        *DeriveChannel(sid, c_secret.Reveal(), {roster.index, c}, {peer->index, peer->c});
+    const ChannelKeys keys = *DeriveChannel(sid, crypto::X25519Key(c_secret.Reveal()),
+                                            {roster.index, c}, {peer->index, peer->c});
     const GraphParams graph = *CompleteGraph(roster.n, 50'000, 100'000);
     const SecretBytes both = *crypto::AeadOpen(
         keys.open.Reveal(), {},
@@ -239,6 +240,33 @@ TEST_F(SecAggMemory, NothingIsReadableOnceTheSessionIsAborted) {
     EXPECT_THAT(cohort.Run(), IsOk());
     EXPECT_FALSE(cohort.client_status[kWatched].ok());
     EXPECT_EQ(notes.Readable(), 0U) << "aborted in step " << step;
+  }
+}
+
+TEST_F(SecAggMemory, PreKeysAreGoneOnceTheyServedOrAPlainOfferCame) {
+  for (const bool served : {false, true}) {
+    Notes notes;
+    NotingRng rng(notes);
+    g_recording = false;
+    Cohort cohort(23);
+    g_recording = true;
+    PreKeys keys =
+        *MakePreKeys({.identity_seed = cohort.identities[kWatched].Reveal(), .not_after = 1}, rng);
+    if (served) cohort.prekeys.push_back({Cohort::kFirstParty + kWatched, keys.record});
+    ContributorOptions options = cohort.OptionsFor(kWatched);
+    options.rng = &rng;
+    options.prekeys = std::move(keys);
+    cohort.contributors[kWatched] = *NewContributor(std::move(options));
+    EXPECT_TRUE(notes.CanBeRead(0) && notes.CanBeRead(1));
+    bool answered = false;
+    cohort.on_answer = [&](Where where, Bytes&) {
+      if (where.client != kWatched || where.step != (served ? 1 : 0)) return true;
+      answered = true;
+      EXPECT_FALSE(notes.CanBeRead(0) || notes.CanBeRead(1)) << served;
+      return true;
+    };
+    EXPECT_THAT(cohort.Run(), IsOk());
+    EXPECT_TRUE(answered);
   }
 }
 

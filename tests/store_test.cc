@@ -72,7 +72,9 @@ RoundReport SomeRound(uint64_t number) {
                     .examples = 8,
                     .loss = 0.1,
                     .accuracy = 1.0 / 3,
-                    .evaluated = 9};
+                    .evaluated = 9,
+                    .cohorts = 10,
+                    .cohorts_committed = 9};
   round.model.fill(static_cast<uint8_t>(number));
   return round;
 }
@@ -94,6 +96,8 @@ void ExpectSame(const RoundReport& a, const RoundReport& b) {
   EXPECT_EQ(a.loss, b.loss);
   EXPECT_EQ(a.accuracy, b.accuracy);
   EXPECT_EQ(a.evaluated, b.evaluated);
+  EXPECT_EQ(a.cohorts, b.cohorts);
+  EXPECT_EQ(a.cohorts_committed, b.cohorts_committed);
 }
 
 void ExpectSame(const TaskRecord& a, const TaskRecord& b) {

@@ -11,8 +11,7 @@
 namespace chorus::wire {
 namespace {
 
-// --- Protobuf written by hand, so that the decoders are not tested with their own encoders
-// ---------
+// --- Protobuf written by hand: decoders are not tested with their own encoders ------------------
 
 Bytes operator+(Bytes a, const Bytes& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -426,9 +425,11 @@ TEST(Calls, FitTheLongestStatusIntoOneMessage) {
   report.round = report.bytes_up = report.duration_ms = report.examples = UINT64_MAX;
   report.evaluated = UINT64_MAX;
   report.invited = report.contributors = report.refused = UINT32_MAX;
+  report.cohorts = report.cohorts_committed = UINT32_MAX;
   report.reason = std::string(10'000, 'x');
   report.dropouts.assign(16, UINT32_MAX);
   longest.rounds.assign(limits::kStatusRoundsMax, report);
+  longest.evidence.assign(limits::kStatusEvidenceMax, {UINT64_MAX, UINT32_MAX, {}, {}, {}});
   const Bytes encoded = Encode(longest);
   EXPECT_LE(encoded.size(), limits::kMessageBytesMax);
   EXPECT_THAT(Decode<StatusReply>(encoded), IsOk());

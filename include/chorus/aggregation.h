@@ -25,9 +25,10 @@ using RingVector =
 // unique in a round.
 using PartyId = uint64_t;
 
+// One party that is asked in a step. What it is asked is made when it is sent, by Body: a cohort's
+// questions together would be far larger than what they are made from.
 struct Question {
   PartyId to = 0;
-  Bytes body;
   uint64_t answer_bytes_max = 0;  // a longer answer can be refused before it is received
 };
 
@@ -36,14 +37,17 @@ struct Sum {
   uint32_t contributors = 0;  // how many contributions are in it
 };
 
-// The server's side of one secure sum. Thread-compatible. Use: while (!done()) { Ask; Hear each
-// answer; Close; }, then Finish. After a failed Close or Finish the object is spent and says so
-// ever after; a call out of turn is kFailedPrecondition and changes nothing.
+// The server's side of one secure sum. Thread-compatible. Use: while (!done()) { Ask; send each its
+// Body; Hear each answer; Close; }, then Finish. After a failed Close or Finish the object is spent
+// and says so ever after; a call out of turn is kFailedPrecondition and changes nothing.
 class Aggregator {
  public:
   virtual ~Aggregator() = default;
-  // Whom to ask what in this step. Once a step.
+  // Whom to ask in this step. Once a step.
   virtual Result<std::vector<Question>> Ask() = 0;
+  // What to ask `to` in this step: made anew by each call, and the same each time. kNotFound: not
+  // asked in this step, or heard already.
+  virtual Result<Bytes> Body(PartyId to) = 0;
   // Takes one answer; a bad one harms only its sender, who then counts as not heard. Any failure
   // leaves the state as it was. kNotFound: not asked in this step; kAlreadyExists: heard before;
   // else what is wrong with it.

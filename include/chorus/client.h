@@ -54,6 +54,8 @@ struct ClientEvent {
     kContributed,   // this client's update is in the sum of `round`
     kRoundLost,     // `round` ended without this client's update; `status` says why
     kStopped,       // for good; `status` says why
+    kEquivocation,  // the coordinator signed two rosters for one session of `round`; the proof is
+                    // in state_dir's file `evidence`, or `status` says why it is not
   };
   Kind kind = Kind::kConnected;
   uint64_t round = 0;

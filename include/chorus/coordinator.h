@@ -42,6 +42,7 @@ struct CoordinatorEvent {
   Kind kind = Kind::kRoundBegan;
   RoundReport round;      // as far as it is known; for kRoundEnded, final
   std::string step;       // kStepClosed: which
+  uint32_t cohort = 0;    // kStepClosed: in which cohort of the round, from 1
   uint32_t answered = 0;  // kStepClosed: of how many
   uint32_t asked = 0;
   Status trouble;  // kTrouble: what keeps the coordinator from going on, for example a full disk;

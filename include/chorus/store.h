@@ -39,7 +39,23 @@ struct RoundReport {
   uint64_t examples = 0;           // sum of the weights: examples trained on
   double loss = 0.0;      // federated evaluation of `model` on held-back local examples: mean loss,
   double accuracy = 0.0;  // and fraction right (0 for squared error)
-  uint64_t evaluated = 0;  // examples behind these two; 0: nobody held any back
+  uint64_t evaluated = 0;          // examples behind these two; 0: nobody held any back
+  uint32_t cohorts = 1;            // that ran side by side
+  uint32_t cohorts_committed = 0;  // of those, how many have their sum in the model
+};
+
+// Proof that an identity signed two different answers in one step of one session, which nobody does
+// who follows the protocol. Both signatures verify under the identity, over messages that differ.
+struct Evidence {
+  struct Statement {
+    Digest message{};  // as it was signed
+    Signature signature{};
+  };
+  uint64_t round = 0;
+  uint32_t cohort = 0;  // of the round, from 1
+  PublicKey identity{};
+  Statement first;
+  Statement second;
 };
 
 struct TaskRecord {
@@ -61,6 +77,10 @@ class Transaction {
   // Rounds numbered `first` and up, ascending, at most `count`.
   virtual Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
                                                   uint32_t count) = 0;
+  // One for each identity, cohort and round; present already: no effect.
+  virtual Status PutEvidence(const TaskId& task, const Evidence& evidence) = 0;
+  // The latest `count`, by descending round, then ascending cohort and identity.
+  virtual Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) = 0;
   virtual Status PutModel(const Digest& hash,
                           BytesView bytes) = 0;  // by content; present already: no effect
   virtual Result<Bytes> GetModel(

@@ -51,6 +51,9 @@ struct CohortSpec {
   uint32_t target = 20;                 // how many contributions a round wants
   uint32_t maximum = 128;               // n_max: the no-wrap rule is checked against it
   uint32_t over_selection_percent = 0;  // how many more than `target` are invited, against dropouts
+  // How many cohorts a round runs side by side, each of minimum to maximum clients with a session
+  // and a sum of its own; the round commits what the sums that succeeded add up to.
+  uint32_t parallel = 1;
 };
 
 // With kSelfSelected and kHarary, gamma is one of 50000, 100000 and 200000 and delta one of 50000,

@@ -10,7 +10,6 @@ namespace chorus::aggregation {
 namespace {
 
 constexpr uint64_t kMillion = 1'000'000;
-constexpr uint32_t kSelfSelectedMin = 160;
 
 uint64_t CeilOfPpm(uint64_t ppm, uint64_t n) { return (ppm * n + kMillion - 1) / kMillion; }
 
@@ -107,8 +106,10 @@ Status CheckGraph(const SessionParams& params) {
     }
     return internal::StatusOf(CompleteGraph(params.n_max, params.gamma_ppm, params.delta_ppm));
   }
-  if (graph == SharingGraph::kSelfSelected && params.n_min < kSelfSelectedMin) {
-    return InvalidArgument("n_min is below " + std::to_string(kSelfSelectedMin) +
+  // Below the table's first size the assumptions leave a chance that clients sit in no large set.
+  const uint32_t self_selected_min = kSelfSelectedTable.front().n;
+  if (graph == SharingGraph::kSelfSelected && params.n_min < self_selected_min) {
+    return InvalidArgument("n_min is below " + std::to_string(self_selected_min) +
                            ", the smallest cohort of a self-selected graph");
   }
   CHORUS_TRY(internal::StatusOf(ColumnOf(params)));
@@ -143,6 +144,7 @@ std::vector<Neighbours> RingOf(Rng& rng, uint32_t n, uint32_t k) {
   std::vector<Neighbours> graph(n);
   for (uint32_t place = 0; place < n; ++place) {
     std::vector<Index>& out = graph[ring[place]].out;
+    out.reserve(k);
     for (uint32_t step = 1; step <= k / 2; ++step) {
       out.push_back(ring[(place + step) % n]);
       out.push_back(ring[(place + n - step) % n]);
@@ -170,6 +172,7 @@ void FillIn(std::vector<Neighbours>& graph, const std::vector<bool>& present) {
     if (!present[u]) continue;
     for (const Index holder : graph[u].out) graph[holder].in.push_back(u);
   }
+  for (Neighbours& member : graph) member.in.shrink_to_fit();
 }
 
 void DropUnsupported(std::span<const Neighbours> graph, uint32_t threshold,

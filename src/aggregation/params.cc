@@ -1,3 +1,4 @@
+#include <set>
 #include <string>
 
 #include "aggregation/graph.h"
@@ -168,7 +169,7 @@ Bytes MakeOffer(const SessionParams& params, BytesView signing_seed) {
 }
 
 Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question) {
-  if (question.size() != kSessionParamsBytes + sizeof(Signature)) {
+  if (question.size() != kOfferBytes) {
     return InvalidArgument("the offer has the wrong length");
   }
   const BytesView bytes = question.first(kSessionParamsBytes);
@@ -214,6 +215,13 @@ Result<std::unique_ptr<Aggregator>> NewAggregator(AggregatorOptions options) {
   std::sort(sorted.begin(), sorted.end());
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
     return InvalidArgument("a party is named twice");
+  }
+  std::set<PartyId> makers;
+  for (const PreKey& prekey : options.prekeys) {
+    if (!std::binary_search(sorted.begin(), sorted.end(), prekey.from) ||
+        !makers.insert(prekey.from).second) {
+      return InvalidArgument("pre-keys are of no party, or twice of one");
+    }
   }
   if (options.params.protocol == Protocol::kPlain) return NewPlainAggregator(std::move(options));
   if (options.verifier == nullptr) return InvalidArgument("SecAgg needs an identity verifier");

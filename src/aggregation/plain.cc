@@ -28,8 +28,16 @@ class PlainAggregator final : public Aggregator {
     phase_ = Phase::kAsked;
     std::vector<Question> questions;
     const uint64_t answer = kSid0Bytes + math::PackedBytes(params_.vec_len, params_.bits);
-    for (const auto& [party, heard] : heard_) questions.push_back({party, offer_, answer});
+    for (const auto& [party, heard] : heard_) questions.push_back({party, answer});
     return questions;
+  }
+
+  Result<Bytes> Body(PartyId to) override {
+    const auto found = heard_.find(to);
+    if (phase_ != Phase::kAsked || found == heard_.end() || found->second) {
+      return NotFound("nothing is asked of this party in this step");
+    }
+    return offer_;
   }
 
   Status Hear(PartyId from, BytesView answer) override {

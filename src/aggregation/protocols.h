@@ -3,16 +3,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/random.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
 #include "chorus/host.h"
 #include "chorus/status.h"
 #include "chorus/task.h"
+#include "crypto/mask.h"
 
 namespace chorus {
 class Executor;
@@ -116,6 +119,45 @@ class SeenKeys {
   std::unordered_set<uint64_t> before_;
 };
 
+// Session keys that a client makes and signs before it knows the session, so that the keys step
+// costs it no round trip [specification 3.2]. The secret halves never leave memory; they serve one
+// session and are wiped with this.
+struct PreKeys {
+  SecretBytes c_secret;  // of the channel key
+  SecretBytes s_secret;  // of the mask key
+  PublicKey c{};
+  PublicKey s{};
+  int64_t not_after = 0;  // Unix seconds; afterwards nobody uses them, the maker least of all
+  Bytes record;           // what the coordinator gets: at most kPreKeyRecordBytesMax
+};
+inline constexpr size_t kPreKeyRecordBytesMax = 3 * 32 + 8 + 2 + limits::kEvidenceBytesMax + 64;
+struct PreKeySpec {
+  BytesView identity_seed;  // signs the record
+  BytesView evidence = {};  // of that identity, shown with it
+  int64_t not_after = 0;
+};
+// kInvalidArgument: a seed that is not 32 bytes, evidence that is too long, a time before 1970.
+Result<PreKeys> MakePreKeys(const PreKeySpec& spec, Rng& rng);
+
+// A pre-key record as a party sent it: not judged yet.
+struct PreKey {
+  PartyId from = 0;
+  Bytes record;
+};
+
+// Two rosters of one session that its coordinator signed: proof to others that it showed clients
+// different cohorts [specification 3.7, before Choose].
+struct Equivocation {
+  struct SignedRoster {
+    uint32_t n = 0;
+    Digest root{};
+    Signature signature{};  // over RosterMessage(sid0, n, root)
+  };
+  Digest sid0{};
+  SignedRoster first;  // that the client had accepted
+  SignedRoster second;
+};
+
 struct AggregatorOptions {
   SessionParams params;    // params.coordinator_id is set from signing_seed
   BytesView signing_seed;  // the coordinator's Ed25519 seed; must outlive the aggregator
@@ -125,8 +167,13 @@ struct AggregatorOptions {
   // for a party. Optional; must outlive the aggregator.
   std::vector<Blame>* blame = nullptr;
   SeenKeys* seen_keys = nullptr;  // of all sessions of this coordinator; optional, must outlive it
+  // Of some of `parties`, at most one of each. Who sent a sound one is not asked for keys: the keys
+  // step may ask nobody. Whose record is not sound is asked like everybody. Plain ignores them.
+  std::vector<PreKey> prekeys = {};
+  int64_t unix_now = 0;  // by the coordinator's clock; pre-keys are judged by it
   // Spreads the unmasking over threads; null: all on the caller's. Must outlive the aggregator.
   Executor* executor = nullptr;
+  crypto::MaskPath mask_path = crypto::FastestMaskPath();  // all give the same sum
 };
 
 // kInvalidArgument as ValidateParams, or parties that do not fit.
@@ -150,7 +197,16 @@ struct ContributorOptions {
   Rng* rng =
       nullptr;  // keys and masks: the system's, or a seeded one in simulation; must outlive it
   SeenKeys* seen_keys = nullptr;  // of all sessions of this device; optional, must outlive it
-  RingVector input;               // the encoded contribution; wiped once masked
+  // For this one session, if its record went to the coordinator. A first question that is a plain
+  // offer is answered with fresh keys all the same.
+  std::optional<PreKeys> prekeys;
+  int64_t unix_now = 0;  // by this device's clock when the session begins: its own pre-keys and
+                         // those of peers are judged by it
+  // Gets the proof when the coordinator signed another roster than the one accepted; else
+  // untouched. Optional; must outlive the contributor.
+  std::optional<Equivocation>* equivocation = nullptr;
+  crypto::MaskPath mask_path = crypto::FastestMaskPath();  // all give the same answer
+  RingVector input;  // the encoded contribution; wiped once masked
 };
 
 // kInvalidArgument when an option is missing or has the wrong size.

@@ -12,6 +12,9 @@
 // Peers in one. So it is on the Harary ring, where R4 is left out too and the question of R5 is
 // Survivors.
 //
+// A client that sent a pre-key record ahead is not asked in R0: its first question is Offer and
+// that of the next row in one [specification 3.2].
+//
 // Integers are big-endian; lists are a u32 count and entries strictly ascending by roster index.
 // [specification 3.5]
 #pragma once
@@ -24,6 +27,8 @@
 
 #include "aggregation/protocols.h"
 #include "base/parallel.h"
+#include "crypto/crypto.h"
+#include "crypto/mask.h"
 #include "math/math.h"
 
 namespace chorus::aggregation {
@@ -37,6 +42,7 @@ inline constexpr size_t kSealedSharesBytes = kSharePairBytes + 16;  // under AES
 using Hello = std::array<uint8_t, 16>;
 
 // --- offers: common to every protocol (params.cc) --------------------------------------------
+inline constexpr size_t kOfferBytes = kSessionParamsBytes + sizeof(Signature);
 Bytes MakeOffer(const SessionParams& params, BytesView signing_seed);
 struct AcceptedOffer {
   SessionParams params;
@@ -63,14 +69,31 @@ Bytes Encode(const Advertise& message);
 Result<Advertise> DecodeAdvertise(BytesView bytes);
 Digest AdvertiseMessage(const Advertise& message);  // what is signed
 
+// What stands for an Advertise of a client that made its keys before it knew the session
+// (prekeys.cc) [specification 3.2].
+struct PreKeyRecord {
+  PublicKey id{};
+  PublicKey c{};
+  PublicKey s{};
+  uint64_t not_after = 0;  // Unix seconds
+  Bytes evidence;
+  Signature signature{};
+};
+Bytes Encode(const PreKeyRecord& message);
+Result<PreKeyRecord> DecodePreKeyRecord(BytesView bytes);
+Digest PreKeyMessage(const PreKeyRecord& message);
+// kInvalidArgument: expired, or further ahead than a pre-key may live, by more than `skew`.
+Status CheckPreKeyLife(uint64_t not_after, int64_t unix_now, std::chrono::seconds skew);
+
 struct Peer {
   Index index = 0;
   PublicKey id{};
   PublicKey c{};
   PublicKey s{};
   Bytes evidence;
-  Signature signature{};     // of its Advertise
-  std::vector<Digest> path;  // RFC 6962 audit path of its leaf
+  Signature signature{};                // of its Advertise or pre-key record
+  std::vector<Digest> path;             // RFC 6962 audit path of its leaf
+  std::optional<uint64_t> not_after{};  // of a pre-key record; without it, an Advertise
 };
 struct Roster {
   uint32_t n = 0;
@@ -92,6 +115,9 @@ Result<RosterAndPeers> DecodeRoster(BytesView bytes, uint32_t n_max);
 // The question of R1 in a self-selected graph.
 Bytes EncodeRosterOnly(const Roster& roster);
 Result<Roster> DecodeRosterOnly(BytesView bytes, uint32_t n_max);
+// The roster with which the question of R1 or R2 begins, of any size and whatever follows it: to
+// keep what the coordinator signed, not to act on it.
+Result<Roster> ReadSignedRoster(BytesView bytes);
 // The question of R2 on the Harary ring: like EncodeRoster, for the neighbours that are named.
 Bytes EncodeRing(const Roster& roster, std::span<const Index> neighbours,
                  std::span<const Bytes> records);
@@ -148,6 +174,15 @@ struct Masked {
 };
 Digest MaskedMessage(Index sender, const Masked& message);
 Bytes Encode(const Masked& message);
+// The same with zeros instead of the vector, which is `packed_bytes` long, and of the signature.
+// Both are filled in where they stand: a vector is too large to be written twice.
+Bytes EncodeUnfilled(const Masked& message, uint64_t packed_bytes);
+struct MaskedParts {
+  std::span<uint8_t> packed;
+  std::span<uint8_t> signature;
+};
+// Of an encoded message with a vector of that length.
+MaskedParts PartsOf(Bytes& encoded, uint64_t packed_bytes);
 Result<Masked> DecodeMasked(BytesView bytes, uint32_t limit, uint64_t packed_bytes);
 uint64_t MaskedBytesMax(uint32_t neighbours, uint64_t packed_bytes);
 
@@ -198,10 +233,10 @@ struct ChannelKeys {
   SecretBytes ack_in;   // k_ack(peer -> me)
 };
 // kInvalidArgument when the peer's key is of low order.
-Result<ChannelKeys> DeriveChannel(const Digest& sid, BytesView c_secret, const End& me,
+Result<ChannelKeys> DeriveChannel(const Digest& sid, const crypto::X25519Key& c_key, const End& me,
                                   const End& peer);
 // k_pair; key fields are S. The same from both ends.
-Result<SecretBytes> DerivePairMask(const Digest& sid, BytesView s_secret, const End& me,
+Result<SecretBytes> DerivePairMask(const Digest& sid, const crypto::X25519Key& s_key, const End& me,
                                    const End& peer);
 SecretBytes DeriveSelfMask(const Digest& sid, BytesView b, Index owner);
 Digest ShareCommitment(const Digest& sid, Index owner, BytesView b);
@@ -216,9 +251,10 @@ struct Mask {
   math::Sign sign = math::Sign::kAdd;
 };
 // Tile by tile, all masks of a tile while it is in cache [specification 3.11].
-void ApplyMasks(RingVector& vector, std::span<const Mask> masks);
+void ApplyMasks(crypto::MaskPath path, RingVector& vector, std::span<const Mask> masks);
 // The same with the vector's pieces spread by `executor`; they share nothing but the masks.
-void ApplyMasks(RingVector& vector, std::span<const Mask> masks, Executor& executor);
+void ApplyMasks(crypto::MaskPath path, RingVector& vector, std::span<const Mask> masks,
+                Executor& executor);
 // The sign with which u carries the mask of the pair (u, v).
 inline math::Sign PairSign(Index u, Index v) {
   return u < v ? math::Sign::kAdd : math::Sign::kSubtract;

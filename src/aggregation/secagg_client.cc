@@ -6,6 +6,7 @@
 #include "aggregation/secagg.h"
 #include "base/codec.h"
 #include "base/ensure.h"
+#include "base/limits.h"
 #include "crypto/crypto.h"
 
 namespace chorus::aggregation {
@@ -98,12 +99,17 @@ class SecAggContributor final : public Contributor {
   //   --Survivors--> Acknowledged --AckSet--> Ended(ok);   any failure --> Ended(why)
   // In a self-selected graph: Advertised --Roster--> Rostered --Peers--> Shared.
   // On the Harary ring:       Uploaded --Survivors--> Ended(ok).
+  // With pre-keys the first question may be Offer and the next row's in one, and passes through
+  // Advertised: the pre-key record was the Advertise.
   Result<Bytes> Answer(BytesView question) override {
     Result<Bytes> answer = Step(question);
-    if (!answer.ok()) {
-      phase_ = Ended{answer.status()};
-      math::WipeVector(options_.input);
+    if (answer.ok()) return answer;
+    // No row after the roster's takes a roster, so that one only comes with a failure.
+    if (KeepsEquivocation(question)) {
+      answer = CoordinatorLied("it signed two rosters of one session");
     }
+    phase_ = Ended{answer.status()};
+    math::WipeVector(options_.input);
     return answer;
   }
 
@@ -122,7 +128,12 @@ class SecAggContributor final : public Contributor {
   }
 
   // R0. Before Advertise: the parameters are the pinned coordinator's and what was agreed to.
+  // Pre-keys leave the options here: they serve this session or none.
   Result<Bytes> OnOffer(AwaitingOffer&, BytesView question) {
+    std::optional<PreKeys> prekeys = std::exchange(options_.prekeys, std::nullopt);
+    if (prekeys.has_value() && question.size() > kOfferBytes) {
+      return OnOfferAndRow(*std::move(prekeys), question);
+    }
     Advertised next;
     CHORUS_TRY_ASSIGN(next.offer, AcceptOffer(options_, question));
     next.c_secret = crypto::RandomSecret(*options_.rng, crypto::kKeyBytes);
@@ -138,6 +149,20 @@ class SecAggContributor final : public Contributor {
     message.signature = crypto::Ed25519Sign(options_.identity_seed, AdvertiseMessage(message));
     phase_ = std::move(next);
     return Encode(message);
+  }
+
+  // R0 and the row after it. The same checks, now before the first answer [specification 3.2].
+  Result<Bytes> OnOfferAndRow(PreKeys prekeys, BytesView question) {
+    Advertised next;
+    CHORUS_TRY_ASSIGN(next.offer, AcceptOffer(options_, question.first(kOfferBytes)));
+    // By the device's own clock, which made them: no skew.
+    CHORUS_TRY(CheckPreKeyLife(static_cast<uint64_t>(prekeys.not_after), options_.unix_now,
+                               std::chrono::seconds(0)));
+    next.c_secret = std::move(prekeys.c_secret);
+    next.s_secret = std::move(prekeys.s_secret);
+    next.c = prekeys.c;
+    next.s = prekeys.s;
+    return OnRoster(phase_.emplace<Advertised>(std::move(next)), question.subspan(kOfferBytes));
   }
 
   // R1 or R2, by the graph.
@@ -199,15 +224,17 @@ class SecAggContributor final : public Contributor {
     Shared next;
     next.membership = my;
     next.neighbours.reserve(peers.records.size());
+    const crypto::X25519Key c_key(now.c_secret.Reveal());
+    const crypto::X25519Key s_key(now.s_secret.Reveal());
     for (const Peer& peer : peers.records) {
       Neighbour neighbour;
       neighbour.index = peer.index;
       neighbour.holder = std::binary_search(peers.out.begin(), peers.out.end(), peer.index);
       neighbour.owner = std::binary_search(peers.in.begin(), peers.in.end(), peer.index);
       Result<ChannelKeys> channel =
-          DeriveChannel(my.sid, now.c_secret.Reveal(), {my.me, now.c}, {peer.index, peer.c});
+          DeriveChannel(my.sid, c_key, {my.me, now.c}, {peer.index, peer.c});
       Result<SecretBytes> pair_mask =
-          DerivePairMask(my.sid, now.s_secret.Reveal(), {my.me, now.s}, {peer.index, peer.s});
+          DerivePairMask(my.sid, s_key, {my.me, now.s}, {peer.index, peer.s});
       if (!channel.ok() || !pair_mask.ok()) {
         return CoordinatorLied("a peer's key is a point of low order");
       }
@@ -241,6 +268,7 @@ class SecAggContributor final : public Contributor {
     if (!crypto::MerkleVerify(leaf, roster.index, roster.n, roster.path, roster.root)) {
       return CoordinatorLied("this client is not in the roster as it advertised itself");
     }
+    accepted_ = {now.offer.sid0, {roster.n, roster.root, roster.signature}, {}};
     my.sid = SessionId(now.offer.sid0, roster.n, roster.root);
     my.me = roster.index;
     my.n = roster.n;
@@ -260,10 +288,7 @@ class SecAggContributor final : public Contributor {
       if (!crypto::MerkleVerify(leaf, peer.index, my.n, peer.path, root)) {
         return CoordinatorLied("a peer's record is not in the roster");
       }
-      const Advertise said{sid0, peer.id, peer.c, peer.s, peer.evidence, peer.signature};
-      if (!crypto::Ed25519Verify(peer.id, AdvertiseMessage(said), peer.signature)) {
-        return CoordinatorLied("a peer did not sign the keys shown as its own");
-      }
+      CHORUS_TRY(CheckSigned(sid0, peer));
       if (!options_.verifier->Verify(peer.id, peer.evidence).ok()) {
         return CoordinatorLied("a peer's identity is not certified");
       }
@@ -279,6 +304,25 @@ class SecAggContributor final : public Contributor {
       last_order = order;
     }
     return NoteKeys(peers);
+  }
+
+  // The peer signed its keys, for this session or ahead of any.
+  Status CheckSigned(const Digest& sid0, const Peer& peer) const {
+    Digest message;
+    if (peer.not_after.has_value()) {
+      message =
+          PreKeyMessage({peer.id, peer.c, peer.s, *peer.not_after, peer.evidence, peer.signature});
+      // The coordinator had to check it too, by a clock that may differ from this device's.
+      if (!CheckPreKeyLife(*peer.not_after, options_.unix_now, limits::kClockSkewMax).ok()) {
+        return CoordinatorLied("a peer's pre-key has expired or lives too long");
+      }
+    } else {
+      message = AdvertiseMessage({sid0, peer.id, peer.c, peer.s, peer.evidence, peer.signature});
+    }
+    if (!crypto::Ed25519Verify(peer.id, message, peer.signature)) {
+      return CoordinatorLied("a peer did not sign the keys shown as its own");
+    }
+    return OkStatus();
   }
 
   // Peers' keys are new to this device: those of another session would be replayed ones.
@@ -359,16 +403,21 @@ class SecAggContributor final : public Contributor {
     if (next.holders.size() < my.graph.t) {
       return Aborted("too few members hold shares with this client to go on");
     }
-    ApplyMasks(options_.input, masks);
-    const Bytes packed = math::Pack(options_.input, now.params.bits);
-    math::WipeVector(options_.input);
+    ApplyMasks(options_.mask_path, options_.input, masks);
+    const uint64_t packed_bytes = math::PackedBytes(now.params.vec_len, now.params.bits);
     message.sid = my.sid;
-    message.packed = packed;
+    Bytes answer = EncodeUnfilled(message, packed_bytes);
+    const MaskedParts parts = PartsOf(answer, packed_bytes);
+    math::PackInto(options_.input, now.params.bits, parts.packed);
+    math::WipeVector(options_.input);
+    options_.input = {};
+    message.packed = parts.packed;
     message.signature = crypto::Ed25519Sign(options_.identity_seed, MaskedMessage(my.me, message));
+    std::copy(message.signature.begin(), message.signature.end(), parts.signature.begin());
     next.membership = my;
     phase_ = std::move(next);
     uploaded_ = true;
-    return Encode(message);
+    return answer;
   }
 
   // Opens what `entry.from` sent to this client and keeps what is needed of it; false when it does
@@ -470,8 +519,31 @@ class SecAggContributor final : public Contributor {
     return answer;
   }
 
+  // Whether `question` begins with a roster, behind an offer or not, that the coordinator signed
+  // for this session and that is another than the one accepted. The proof goes to the options'
+  // equivocation.
+  bool KeepsEquivocation(BytesView question) {
+    if (!accepted_.has_value()) return false;
+    for (const size_t start : {size_t{0}, kOfferBytes}) {
+      if (question.size() <= start) return false;
+      const Result<Roster> other = ReadSignedRoster(question.subspan(start));
+      if (!other.ok()) continue;
+      const Equivocation::SignedRoster& first = accepted_->first;
+      if (other->n == first.n && other->root == first.root) continue;
+      const Digest message = RosterMessage(accepted_->sid0, other->n, other->root);
+      if (!crypto::Ed25519Verify(options_.coordinator, message, other->signature)) continue;
+      if (options_.equivocation != nullptr) {
+        *options_.equivocation = {
+            accepted_->sid0, first, {other->n, other->root, other->signature}};
+      }
+      return true;
+    }
+    return false;
+  }
+
   ContributorOptions options_;
   std::variant<AwaitingOffer, Advertised, Rostered, Shared, Uploaded, Acknowledged, Ended> phase_;
+  std::optional<Equivocation> accepted_;  // the roster taken for true, as `first`
   bool uploaded_ = false;
 };
 

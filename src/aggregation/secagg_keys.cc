@@ -52,9 +52,9 @@ Digest RosterLeaf(const Digest& sid0, const PublicKey& id, const PublicKey& c, c
   return crypto::MerkleLeaf(crypto::LabeledHash("CHORUS1/leaf", {sid0, id, c, s}));
 }
 
-Result<ChannelKeys> DeriveChannel(const Digest& sid, BytesView c_secret, const End& me,
+Result<ChannelKeys> DeriveChannel(const Digest& sid, const crypto::X25519Key& c_key, const End& me,
                                   const End& peer) {
-  CHORUS_TRY_ASSIGN(const SecretBytes shared, crypto::X25519Agree(c_secret, peer.key));
+  CHORUS_TRY_ASSIGN(const SecretBytes shared, c_key.Agree(peer.key));
   const SecretBytes prk = crypto::HkdfExtract(sid, shared.Reveal());
   ChannelKeys keys;
   keys.seal = Expand(prk, "CHORUS1/share-enc", me, peer);
@@ -64,9 +64,9 @@ Result<ChannelKeys> DeriveChannel(const Digest& sid, BytesView c_secret, const E
   return keys;
 }
 
-Result<SecretBytes> DerivePairMask(const Digest& sid, BytesView s_secret, const End& me,
+Result<SecretBytes> DerivePairMask(const Digest& sid, const crypto::X25519Key& s_key, const End& me,
                                    const End& peer) {
-  CHORUS_TRY_ASSIGN(const SecretBytes shared, crypto::X25519Agree(s_secret, peer.key));
+  CHORUS_TRY_ASSIGN(const SecretBytes shared, s_key.Agree(peer.key));
   const SecretBytes prk = crypto::HkdfExtract(sid, shared.Reveal());
   const bool ascending = me.index < peer.index;
   return Expand(prk, "CHORUS1/pair-mask", ascending ? me : peer, ascending ? peer : me);
@@ -93,16 +93,14 @@ Tag EdgeTag(BytesView ack_key, const Digest& sid) { return Truncated(ack_key, "e
 
 Tag AckTag(BytesView ack_key, const Digest& sid) { return Truncated(ack_key, "alive", sid); }
 
-void ApplyMasks(RingVector& vector, std::span<const Mask> masks) {
+void ApplyMasks(crypto::MaskPath path, RingVector& vector, std::span<const Mask> masks) {
   const std::vector<crypto::MaskStream> streams = StreamsOf(masks);
-  std::visit(
-      [&streams](auto& words) {
-        crypto::ApplyMaskStreams(crypto::FastestMaskPath(), std::span(words), 0, streams);
-      },
-      vector);
+  std::visit([&](auto& words) { crypto::ApplyMaskStreams(path, std::span(words), 0, streams); },
+             vector);
 }
 
-void ApplyMasks(RingVector& vector, std::span<const Mask> masks, Executor& executor) {
+void ApplyMasks(crypto::MaskPath path, RingVector& vector, std::span<const Mask> masks,
+                Executor& executor) {
   const std::vector<crypto::MaskStream> streams = StreamsOf(masks);
   std::visit(
       [&](auto& words) {
@@ -110,9 +108,8 @@ void ApplyMasks(RingVector& vector, std::span<const Mask> masks, Executor& execu
         const size_t piece = kPieceBytes / sizeof(words[0]);
         executor.ParallelFor((all.size() + piece - 1) / piece, [&](size_t i) {
           const size_t first = i * piece;
-          crypto::ApplyMaskStreams(crypto::FastestMaskPath(),
-                                   all.subspan(first, std::min(piece, all.size() - first)), first,
-                                   streams);
+          crypto::ApplyMaskStreams(path, all.subspan(first, std::min(piece, all.size() - first)),
+                                   first, streams);
         });
       },
       vector);

@@ -71,11 +71,15 @@ std::vector<Digest> ReadPath(Reader& in, Index index, uint32_t n) {
 }
 
 constexpr uint8_t kKindAdvertise = 0;
+constexpr uint8_t kKindPreKey = 1;
 constexpr size_t kPeerBytesMin = 1 + 4 + 3 * 32 + 2 + 64;
 
 Result<Peer> ReadPeer(Reader& in, uint32_t n) {
   Peer peer;
-  if (in.U8() != kKindAdvertise) return InvalidArgument("a peer record is of an unknown kind");
+  const uint8_t kind = in.U8();
+  if (kind != kKindAdvertise && kind != kKindPreKey) {
+    return InvalidArgument("a peer record is of an unknown kind");
+  }
   peer.index = in.U32();
   peer.id = in.Array<32>();
   peer.c = in.Array<32>();
@@ -85,6 +89,7 @@ Result<Peer> ReadPeer(Reader& in, uint32_t n) {
     return InvalidArgument("a peer's evidence is too long");
   }
   peer.evidence.assign(evidence.begin(), evidence.end());
+  if (kind == kKindPreKey) peer.not_after = in.U64();
   peer.signature = in.Array<64>();
   if (peer.index >= n) return OutOfOrder("the peer list");
   peer.path = ReadPath(in, peer.index, n);
@@ -127,8 +132,11 @@ Digest RosterMessage(const Digest& sid0, uint32_t n, const Digest& root) {
 
 Bytes EncodePeer(const Peer& peer) {
   Writer out;
-  out.U8(kKindAdvertise).U32(peer.index).Raw(peer.id).Raw(peer.c).Raw(peer.s);
-  out.U16(static_cast<uint16_t>(peer.evidence.size())).Raw(peer.evidence).Raw(peer.signature);
+  out.U8(peer.not_after ? kKindPreKey : kKindAdvertise);
+  out.U32(peer.index).Raw(peer.id).Raw(peer.c).Raw(peer.s);
+  out.U16(static_cast<uint16_t>(peer.evidence.size())).Raw(peer.evidence);
+  if (peer.not_after) out.U64(*peer.not_after);
+  out.Raw(peer.signature);
   for (const Digest& node : peer.path) out.Raw(node);
   return std::move(out).Take();
 }
@@ -222,6 +230,14 @@ Bytes EncodeRosterOnly(const Roster& roster) {
   Writer out;
   AppendRoster(out, roster);
   return std::move(out).Take();
+}
+
+Result<Roster> ReadSignedRoster(BytesView bytes) {
+  Reader in(bytes);
+  Roster m;
+  CHORUS_TRY(ReadRoster(in, limits::kCohortMax, m));
+  if (in.failed()) return InvalidArgument("the roster is cut short");
+  return m;
 }
 
 Result<Roster> DecodeRosterOnly(BytesView bytes, uint32_t n_max) {
@@ -368,14 +384,29 @@ Digest MaskedMessage(Index sender, const Masked& m) {
                                                 edges.view(), crypto::Sha256(m.packed)});
 }
 
-Bytes Encode(const Masked& m) {
+Bytes EncodeUnfilled(const Masked& m, uint64_t packed_bytes) {
   Writer out;
   out.Raw(m.sid).U32(static_cast<uint32_t>(m.failed.size()));
   AppendIndices(out, m.failed);
   out.U32(static_cast<uint32_t>(m.edges.size()));
   AppendTags(out, m.edges);
-  out.Raw(m.packed).Raw(m.signature);
-  return std::move(out).Take();
+  // Room for all of it at once: growing by doubling would take up to twice the vector.
+  Bytes bytes(out.view().size() + packed_bytes + sizeof(m.signature));
+  std::copy(out.view().begin(), out.view().end(), bytes.begin());
+  return bytes;
+}
+
+MaskedParts PartsOf(Bytes& encoded, uint64_t packed_bytes) {
+  const std::span<uint8_t> tail = std::span(encoded).last(packed_bytes + sizeof(Signature));
+  return {tail.first(packed_bytes), tail.subspan(packed_bytes)};
+}
+
+Bytes Encode(const Masked& m) {
+  Bytes bytes = EncodeUnfilled(m, m.packed.size());
+  const MaskedParts parts = PartsOf(bytes, m.packed.size());
+  std::copy(m.packed.begin(), m.packed.end(), parts.packed.begin());
+  std::copy(m.signature.begin(), m.signature.end(), parts.signature.begin());
+  return bytes;
 }
 
 Result<Masked> DecodeMasked(BytesView bytes, uint32_t limit, uint64_t packed_bytes) {

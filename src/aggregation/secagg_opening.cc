@@ -153,11 +153,11 @@ Result<std::vector<Mask>> OpenMasks(ServerState& state) {
       masks.push_back({DeriveSelfMask(state.sid, secret.Reveal(), owner), math::Sign::kSubtract});
       continue;
     }
+    const crypto::X25519Key s_key(secret.Reveal());
     for (const Index u : state.MaskedWith(owner)) {
       if (!state.members[u].uploaded) continue;
-      CHORUS_TRY_ASSIGN(SecretBytes key,
-                        DerivePairMask(state.sid, secret.Reveal(), {owner, member.said.s},
-                                       {u, state.members[u].said.s}));
+      CHORUS_TRY_ASSIGN(SecretBytes key, DerivePairMask(state.sid, s_key, {owner, member.said.s},
+                                                        {u, state.members[u].said.s}));
       // u added it with PairSign(u, owner); the owner's own sign is the opposite one.
       masks.push_back({std::move(key), PairSign(owner, u)});
     }

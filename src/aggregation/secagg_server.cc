@@ -17,11 +17,13 @@ constexpr uint64_t kAdvertiseBytesMax = 32 + 3 * 32 + 2 + limits::kEvidenceBytes
 class SecAggAggregator final : public Aggregator {
  public:
   explicit SecAggAggregator(AggregatorOptions options)
-      : verifier_(*options.verifier),
-        signing_seed_(options.signing_seed),
-        seen_keys_(options.seen_keys),
+      : signing_seed_(options.signing_seed),
+        admission_(*options.verifier, options.seen_keys),
         executor_(options.executor),
+        mask_path_(options.mask_path),
         parties_(std::move(options.parties)),
+        prekeys_(std::move(options.prekeys)),
+        unix_now_(options.unix_now),
         offer_(MakeOffer(options.params, options.signing_seed)) {
     state_.params = options.params;
     state_.blame = options.blame;
@@ -60,6 +62,19 @@ class SecAggAggregator final : public Aggregator {
     return state_.mode() == SharingGraph::kHarary ? AskSurvivors(answer) : AskUnmask(answer);
   }
 
+  Result<Bytes> Body(PartyId to) override {
+    const auto found = asked_.find(to);
+    if (!asking_ || found == asked_.end() || found->second.heard) {
+      return NotFound("nothing is asked of this party in this step");
+    }
+    Bytes body = BodyIn(steps_[row_], found->second.index);
+    // Who was not asked for keys accepts the session and answers the next row in one.
+    if (row_ == 1 && state_.members[found->second.index].not_after.has_value()) {
+      body.insert(body.begin(), offer_.begin(), offer_.end());
+    }
+    return body;
+  }
+
   Status Hear(PartyId from, BytesView answer) override {
     const auto found = asked_.find(from);
     if (!asking_ || found == asked_.end()) {
@@ -91,11 +106,11 @@ class SecAggAggregator final : public Aggregator {
     if (!done()) return FailedPrecondition("there is no sum to open");
     spent_ = true;
     CHORUS_TRY_ASSIGN(std::vector<Mask> masks, OpenMasks(state_));
-    for (Member& member : state_.members) member.given.clear();
+    for (Member& member : state_.members) Free(member.given);
     if (executor_ != nullptr) {
-      ApplyMasks(sum_, masks, *executor_);
+      ApplyMasks(mask_path_, sum_, masks, *executor_);
     } else {
-      ApplyMasks(sum_, masks);
+      ApplyMasks(mask_path_, sum_, masks);
     }
     math::ReduceBits(sum_, state_.params.bits);
     Sum sum{std::move(sum_), state_.Count(&Member::uploaded)};
@@ -147,15 +162,31 @@ class SecAggAggregator final : public Aggregator {
     return CloseUnmask();
   }
 
+  Bytes BodyIn(Step step, Index to) const {
+    switch (step) {
+      case Step::kKeys:
+        return offer_;
+      case Step::kNeighbours:
+        return EncodeRosterOnly(RosterFor(to));
+      case Step::kShares:
+        return SharesBody(to);
+      case Step::kInput:
+        return InputBody(to);
+      case Step::kAcks:
+        return SurvivorsBody(to);
+      case Step::kUnmask:
+        break;
+    }
+    return state_.mode() == SharingGraph::kHarary ? SurvivorsBody(to) : UnmaskBody(to);
+  }
+
   // Registers a question to each member of `to`.
-  template <typename Body>
-  std::vector<Question> AskEach(const std::vector<Index>& to, uint64_t answer_bytes_max,
-                                Body body) {
+  std::vector<Question> AskEach(const std::vector<Index>& to, uint64_t answer_bytes_max) {
     std::vector<Question> questions;
     questions.reserve(to.size());
     for (const Index u : to) {
       asked_[state_.members[u].party].index = u;
-      questions.push_back({state_.members[u].party, body(u), answer_bytes_max});
+      questions.push_back({state_.members[u].party, answer_bytes_max});
     }
     return questions;
   }
@@ -178,10 +209,18 @@ class SecAggAggregator final : public Aggregator {
 
   // --- R0 ---------------------------------------------------------------------------------------
   std::vector<Question> AskKeys() {
+    std::set<PartyId> in;
+    for (const PreKey& prekey : std::exchange(prekeys_, {})) {
+      Result<Member> member = admission_.AdmitPreKey(prekey, state_.sid0, unix_now_);
+      if (!member.ok()) continue;
+      in.insert(prekey.from);
+      state_.members.push_back(*std::move(member));
+    }
     std::vector<Question> questions;
     for (const PartyId party : parties_) {
+      if (in.contains(party)) continue;
       asked_[party] = {};
-      questions.push_back({party, offer_, kAdvertiseBytesMax});
+      questions.push_back({party, kAdvertiseBytesMax});
     }
     return questions;
   }
@@ -195,29 +234,7 @@ class SecAggAggregator final : public Aggregator {
     if (!Signed(statement, said.id)) {
       return Unauthenticated("the advertisement is not signed by the identity it names");
     }
-    if (ids_.contains(said.id)) return InvalidArgument("this identity is in the session already");
-    if (said.c == said.s || keys_.contains(said.c) || keys_.contains(said.s)) {
-      return InvalidArgument("a session key is used twice");
-    }
-    if (seen_keys_ != nullptr && (seen_keys_->Contains(said.c) || seen_keys_->Contains(said.s))) {
-      return InvalidArgument("a session key was used in another session");
-    }
-    if (!crypto::X25519Canonical(said.c) || !crypto::X25519Canonical(said.s)) {
-      return InvalidArgument("a session key is not in its one encoding");
-    }
-    // A clamped scalar times a low-order point is always zero, so any one agreement tells.
-    if (!crypto::X25519Agree(state_.sid0, said.c).ok() ||
-        !crypto::X25519Agree(state_.sid0, said.s).ok()) {
-      return InvalidArgument("a session key is a point of low order");
-    }
-    CHORUS_TRY(verifier_.Verify(said.id, said.evidence));
-    ids_.insert(said.id);
-    keys_.insert(said.c);
-    keys_.insert(said.s);
-    if (seen_keys_ != nullptr) {
-      seen_keys_->Note(said.c);
-      seen_keys_->Note(said.s);
-    }
+    CHORUS_TRY(admission_.Admit(said));
     asked.index = state_.n();
     asked.said = statement;
     Member member;
@@ -240,8 +257,7 @@ class SecAggAggregator final : public Aggregator {
       return Aborted("the cohort hides too few honest clients");
     }
     members.resize(n);
-    ids_.clear();
-    keys_.clear();
+    admission_.Close();
     std::sort(members.begin(), members.end(), [this](const Member& a, const Member& b) {
       return OrderKey(state_.sid0, a.said.id) < OrderKey(state_.sid0, b.said.id);
     });
@@ -257,24 +273,8 @@ class SecAggAggregator final : public Aggregator {
     roster_.root = state_.root;
     roster_.signature =
         crypto::Ed25519Sign(signing_seed_, RosterMessage(state_.sid0, n, state_.root));
-    ArrangeGraph();
+    ArrangeGraph(state_, signing_seed_);
     return OkStatus();
-  }
-
-  void ArrangeGraph() {
-    const uint32_t n = state_.n();
-    state_.neighbours.assign(n, {});
-    if (state_.mode() == SharingGraph::kSelfSelected) return;
-    for (Member& member : state_.members) member.chose = true;
-    if (state_.mode() == SharingGraph::kComplete) {
-      state_.neighbours = CompleteGraphOf(n);
-      return;
-    }
-    // Drawn from the coordinator's own secret, so that nobody else knows the ring.
-    const SecretBytes secret = crypto::HkdfExtract(state_.sid, signing_seed_);
-    const SecretBytes key =
-        crypto::HkdfExpand(secret.Reveal(), ViewOf("CHORUS1/ring"), crypto::kKeyBytes);
-    state_.neighbours = RingOf(*crypto::NewSeededRng(key.Reveal()), n, state_.graph.k);
   }
 
   // --- R1 ---------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class SecAggAggregator final : public Aggregator {
     std::vector<Index> everybody;
     for (Index v = 0; v < state_.n(); ++v) everybody.push_back(v);
     const uint64_t answer = 32 + 4 + uint64_t{state_.graph.k} * sizeof(Index) + 64;
-    return AskEach(everybody, answer, [&](Index u) { return EncodeRosterOnly(RosterFor(u)); });
+    return AskEach(everybody, answer);
   }
 
   Roster RosterFor(Index u) const {
@@ -326,24 +326,23 @@ class SecAggAggregator final : public Aggregator {
 
   // --- R2 ---------------------------------------------------------------------------------------
   std::vector<Question> AskShares() {
-    std::vector<Bytes> records;
     for (Index v = 0; v < state_.n(); ++v) {
       const Advertise& said = state_.members[v].said;
-      records.push_back(
-          EncodePeer({v, said.id, said.c, said.s, said.evidence, said.signature, paths_[v]}));
+      records_.push_back(EncodePeer({v, said.id, said.c, said.s, said.evidence, said.signature,
+                                     paths_[v], state_.members[v].not_after}));
     }
     size_t hellos = 0;
     for (const Neighbours& member : state_.neighbours) hellos = std::max(hellos, member.in.size());
     const uint64_t answer = 32 + 4 + uint64_t{state_.graph.k} * (4 + kSealedSharesBytes) + 4 +
                             uint64_t{hellos} * (4 + sizeof(Hello)) + 64;
-    std::vector<Question> questions = AskEach(state_.In(&Member::chose), answer, [&](Index u) {
-      const Neighbours& mine = state_.neighbours[u];
-      return state_.mode() == SharingGraph::kSelfSelected
-                 ? EncodePeers(mine.out, mine.in, records)
-                 : EncodeRing(RosterFor(u), mine.out, records);
-    });
-    paths_ = {};
-    return questions;
+    return AskEach(state_.In(&Member::chose), answer);
+  }
+
+  Bytes SharesBody(Index u) const {
+    const Neighbours& mine = state_.neighbours[u];
+    return state_.mode() == SharingGraph::kSelfSelected
+               ? EncodePeers(mine.out, mine.in, records_)
+               : EncodeRing(RosterFor(u), mine.out, records_);
   }
 
   Status HearShares(Asked& asked, BytesView answer) {
@@ -361,24 +360,31 @@ class SecAggAggregator final : public Aggregator {
       return Unauthenticated("the shares are not signed by their sender");
     }
     member.commitment = shares.commitment;
-    member.sealed = std::move(shares.sealed);
-    member.hellos = std::move(shares.hellos);
+    for (const auto& [holder, sealed] : shares.sealed) {
+      state_.members[holder].sealed.reserve(state_.neighbours[holder].in.size());
+      state_.members[holder].sealed.emplace_back(asked.index, sealed);
+    }
+    for (const auto& [owner, hello] : shares.hellos) {
+      state_.members[owner].hellos.emplace_back(asked.index, hello);
+    }
     member.dealt = true;
     asked.said = said;
     return OkStatus();
   }
 
-  // Whether the entries of `list` are for `due`, in that order.
-  template <typename T>
-  static bool NamesExactly(const std::vector<std::pair<Index, T>>& list,
-                           const std::vector<Index>& due) {
-    return std::equal(list.begin(), list.end(), due.begin(), due.end(),
-                      [](const auto& entry, Index index) { return entry.first == index; });
-  }
-
   // U2. In a complete graph everybody holds everybody's shares, so all fall together.
   Status CloseShares() {
+    Free(records_);
+    Free(paths_);
     if (!Drop(&Member::dealt)) return Aborted("too few clients dealt shares");
+    for (Member& member : state_.members) {
+      if (!member.dealt) {
+        Free(member.sealed);
+        Free(member.hellos);
+      }
+      std::sort(member.sealed.begin(), member.sealed.end());
+      std::sort(member.hellos.begin(), member.hellos.end());
+    }
     sum_ = math::ZeroVector(state_.params.vec_len, state_.params.bits);
     return OkStatus();
   }
@@ -389,23 +395,20 @@ class SecAggAggregator final : public Aggregator {
     size_t neighbours = 0;
     for (const Index u : dealt) neighbours = std::max(neighbours, state_.MaskedWith(u).size());
     const uint64_t answer = MaskedBytesMax(static_cast<uint32_t>(neighbours), state_.PackedBytes());
-    std::vector<Question> questions = AskEach(dealt, answer, [&](Index u) {
-      std::vector<Delivery> entries;
-      for (const Index v : state_.MaskedWith(u)) {
-        const Member& from = state_.members[v];
-        Delivery& entry = entries.emplace_back();
-        entry.from = v;
-        entry.commitment = from.commitment;
-        if (const SealedShares* sealed = FindEntry(from.sealed, u)) entry.sealed = *sealed;
-        if (const Hello* hello = FindEntry(from.hellos, u)) entry.hello = *hello;
-      }
-      return EncodeDeliver(entries);
-    });
-    for (Member& member : state_.members) {
-      member.sealed = {};
-      member.hellos = {};
+    return AskEach(dealt, answer);
+  }
+
+  Bytes InputBody(Index u) const {
+    const Member& to = state_.members[u];
+    std::vector<Delivery> entries;
+    for (const Index v : state_.MaskedWith(u)) {
+      Delivery& entry = entries.emplace_back();
+      entry.from = v;
+      entry.commitment = state_.members[v].commitment;
+      if (const SealedShares* sealed = FindEntry(to.sealed, v)) entry.sealed = *sealed;
+      if (const Hello* hello = FindEntry(to.hellos, v)) entry.hello = *hello;
     }
-    return questions;
+    return EncodeDeliver(entries);
   }
 
   Status HearInput(Asked& asked, BytesView answer) {
@@ -429,12 +432,18 @@ class SecAggAggregator final : public Aggregator {
     CHORUS_TRY(math::AddPacked(sum_, masked.packed, state_.params.bits));
     member.failed = std::move(masked.failed);
     member.edges = std::move(masked.edges);
+    Free(member.sealed);
+    Free(member.hellos);
     member.uploaded = true;
     asked.said = said;
     return OkStatus();
   }
 
   Status CloseInput() {
+    for (Member& member : state_.members) {
+      Free(member.sealed);
+      Free(member.hellos);
+    }
     if (state_.Count(&Member::uploaded) < state_.params.n_min) {
       return Aborted("too few clients uploaded");
     }
@@ -463,20 +472,19 @@ class SecAggAggregator final : public Aggregator {
 
   // --- R4, and R5 on the Harary ring ------------------------------------------------------------
   std::vector<Question> AskSurvivors(uint64_t answer_bytes_max) {
-    std::vector<Question> questions =
-        AskEach(state_.In(&Member::uploaded), answer_bytes_max, [&](Index holder) {
-          std::vector<Survivor> entries;
-          for (const Index owner : state_.OwnersOf(holder)) {
-            const Tag* edge = FindEntry(state_.members[owner].edges, holder);
-            Survivor& entry = entries.emplace_back();
-            entry.owner = owner;
-            entry.fate = edge != nullptr ? Fate::kAlive : Fate::kDropped;
-            if (edge != nullptr) entry.edge = *edge;
-          }
-          return EncodeSurvivors(entries);
-        });
-    for (Member& member : state_.members) member.edges = {};
-    return questions;
+    return AskEach(state_.In(&Member::uploaded), answer_bytes_max);
+  }
+
+  Bytes SurvivorsBody(Index holder) const {
+    std::vector<Survivor> entries;
+    for (const Index owner : state_.OwnersOf(holder)) {
+      const Tag* edge = FindEntry(state_.members[owner].edges, holder);
+      Survivor& entry = entries.emplace_back();
+      entry.owner = owner;
+      entry.fate = edge != nullptr ? Fate::kAlive : Fate::kDropped;
+      if (edge != nullptr) entry.edge = *edge;
+    }
+    return EncodeSurvivors(entries);
   }
 
   Status HearAcks(Index holder, BytesView answer) {
@@ -497,6 +505,7 @@ class SecAggAggregator final : public Aggregator {
   }
 
   Status CloseAcks() {
+    for (Member& member : state_.members) Free(member.edges);
     NoteUnusableShares(state_);
     return EachOwnerHasHolders(
         [this](Index holder, Index owner) { return state_.Opens(holder, owner); });
@@ -504,17 +513,16 @@ class SecAggAggregator final : public Aggregator {
 
   // --- R5 ---------------------------------------------------------------------------------------
   std::vector<Question> AskUnmask(uint64_t answer_bytes_max) {
-    std::vector<Question> questions =
-        AskEach(state_.In(&Member::acked), answer_bytes_max, [&](Index u) {
-          AckSet entries;
-          for (const Index holder : state_.neighbours[u].out) {
-            const Tag* ack = FindEntry(state_.members[holder].acks, u);
-            if (ack != nullptr) entries.emplace_back(holder, *ack);
-          }
-          return EncodeAckSet(entries);
-        });
-    for (Member& member : state_.members) member.acks = {};
-    return questions;
+    return AskEach(state_.In(&Member::acked), answer_bytes_max);
+  }
+
+  Bytes UnmaskBody(Index u) const {
+    AckSet entries;
+    for (const Index holder : state_.neighbours[u].out) {
+      const Tag* ack = FindEntry(state_.members[holder].acks, u);
+      if (ack != nullptr) entries.emplace_back(holder, *ack);
+    }
+    return EncodeAckSet(entries);
   }
 
   Status HearUnmask(Index holder, BytesView answer) {
@@ -548,6 +556,10 @@ class SecAggAggregator final : public Aggregator {
   }
 
   Status CloseUnmask() {
+    for (Member& member : state_.members) {
+      Free(member.acks);
+      Free(member.edges);
+    }
     if (state_.mode() == SharingGraph::kHarary) NoteUnusableShares(state_);
     return EachOwnerHasHolders([this](Index holder, Index owner) {
       return FindEntry(state_.members[holder].given, owner) != nullptr;
@@ -555,17 +567,18 @@ class SecAggAggregator final : public Aggregator {
   }
 
   ServerState state_;
-  const IdentityVerifier& verifier_;
   BytesView signing_seed_;
-  SeenKeys* seen_keys_;
+  Admission admission_;
   Executor* executor_;
+  crypto::MaskPath mask_path_;
   std::vector<PartyId> parties_;
+  std::vector<PreKey> prekeys_;  // until keys are asked for
+  int64_t unix_now_;
   Bytes offer_;
   std::span<const Step> steps_;
   Roster roster_;                           // as signed, for nobody in particular
-  std::vector<std::vector<Digest>> paths_;  // until R2 is asked
-  std::set<PublicKey> ids_;                 // until the freeze
-  std::set<PublicKey> keys_;                // likewise
+  std::vector<std::vector<Digest>> paths_;  // until R2 closes
+  std::vector<Bytes> records_;              // likewise: what peers are told of each member
   std::map<PartyId, Asked> asked_;
   RingVector sum_;
   size_t row_ = 0;

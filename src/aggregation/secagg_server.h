@@ -1,8 +1,11 @@
 // What the parts of SecAgg's server share: the cohort as it stands (secagg_server.cc moves it from
-// row to row) and the opening of its secrets at the end (secagg_opening.cc).
+// row to row), who comes into it (secagg_admission.cc) and the opening of its secrets at the end
+// (secagg_opening.cc).
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -16,15 +19,16 @@ namespace chorus::aggregation {
 struct Member {
   PartyId party = 0;
   Advertise said;
-  bool chose = false;                                  // answered R1, or had nothing to choose
-  bool dealt = false;                                  // in U2: its shares are complete
-  bool uploaded = false;                               // in U3: its input is in the sum
-  bool acked = false;                                  // answered R4, or had nothing to acknowledge
-  bool opened = false;                                 // answered R5
-  uint8_t blamed = 0;                                  // a bit for each cause
-  Digest commitment{};                                 // to b
-  std::vector<std::pair<Index, SealedShares>> sealed;  // given out in R3
-  std::vector<std::pair<Index, Hello>> hellos;         // likewise
+  std::optional<uint64_t> not_after{};  // it came by a pre-key record, whose signature `said` has
+  bool chose = false;                   // answered R1, or had nothing to choose
+  bool dealt = false;                   // in U2: its shares are complete
+  bool uploaded = false;                // in U3: its input is in the sum
+  bool acked = false;                   // answered R4, or had nothing to acknowledge
+  bool opened = false;                  // answered R5
+  uint8_t blamed = 0;                   // a bit for each cause
+  Digest commitment{};                  // to b
+  std::vector<std::pair<Index, SealedShares>> sealed;  // from each owner to it, until it uploads
+  std::vector<std::pair<Index, Hello>> hellos;         // from its other neighbours, likewise
   std::vector<Index> failed;                           // whose ciphertexts it could not open
   std::vector<std::pair<Index, Tag>> edges;            // its edge tag to each neighbour, until R4
   std::vector<std::pair<Index, Tag>> acks;  // to each owner that it accepted as alive, until R5
@@ -59,6 +63,33 @@ struct ServerState {
             Blame::Statement second = {});
 };
 
+// Who may come into a roster: everybody once, with keys that are sound and nobody used before
+// [specification 3.8].
+class Admission {
+ public:
+  // Both must outlive the object; `seen_keys` may be null.
+  Admission(const IdentityVerifier& verifier, SeenKeys* seen_keys)
+      : verifier_(verifier), seen_keys_(seen_keys) {}
+  // Notes identity and keys of `said`, whose signature was verified. A failure says what is wrong
+  // with it, and nothing was noted.
+  Status Admit(const Advertise& said);
+  // The member that a pre-key record makes. kUnauthenticated, or kInvalidArgument as Admit and for
+  // a record that is malformed, has expired or lives too long.
+  Result<Member> AdmitPreKey(const PreKey& prekey, const Digest& sid0, int64_t unix_now);
+  void Close();  // nobody else comes: forgets
+
+ private:
+  const IdentityVerifier& verifier_;
+  SeenKeys* seen_keys_;
+  const crypto::X25519Key any_key_{Bytes(crypto::kKeyBytes, 1)};  // no secret: tries the points
+  std::set<PublicKey> ids_;
+  std::set<PublicKey> keys_;
+};
+
+// The edges of a frozen roster, where the clients do not choose them; who has nothing to choose has
+// chosen. The Harary ring follows from the session and `secret`, so that nobody else knows it.
+void ArrangeGraph(ServerState& state, BytesView secret);
+
 // What an answer signs; no signature when it does not parse, signs nothing or is of another
 // session, in which its sender may well have said something else.
 Blame::Statement StatementIn(const ServerState& state, Step step, Index sender, BytesView answer);
@@ -72,6 +103,12 @@ void NoteUnusableShares(ServerState& state);
 // corrected where there are enough right ones, and noted. kAborted when a secret cannot be opened.
 Result<std::vector<Mask>> OpenMasks(ServerState& state);
 
+// Gives a list's memory back, which assigning {} would keep for entries to come.
+template <typename T>
+void Free(std::vector<T>& list) {
+  std::vector<T>().swap(list);
+}
+
 // The entry of `index` in a list that ascends by it; null when there is none.
 template <typename T>
 const T* FindEntry(const std::vector<std::pair<Index, T>>& list, Index index) {
@@ -79,6 +116,12 @@ const T* FindEntry(const std::vector<std::pair<Index, T>>& list, Index index) {
       list.begin(), list.end(), index,
       [](const std::pair<Index, T>& entry, Index sought) { return entry.first < sought; });
   return place == list.end() || place->first != index ? nullptr : &place->second;
+}
+// Whether the entries of `list` are for `due`, in that order.
+template <typename T>
+bool NamesExactly(const std::vector<std::pair<Index, T>>& list, const std::vector<Index>& due) {
+  return std::equal(list.begin(), list.end(), due.begin(), due.end(),
+                    [](const auto& entry, Index index) { return entry.first == index; });
 }
 inline bool Contains(const std::vector<Index>& list, Index index) {
   return std::binary_search(list.begin(), list.end(), index);

@@ -14,12 +14,15 @@ inline constexpr uint32_t kUnitsMax = 1U << 20U;  // of a layer, and inputs of a
 inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one client's local examples
 
 // Cohorts.
-inline constexpr uint32_t kCohortMax = 1'024;        // in one session [specification D8]
-inline constexpr uint32_t kCompleteCohortMax = 128;  // with a complete graph [specification 3.5]
+inline constexpr uint32_t kCohortMax = 1'024;         // in one session [specification D8]
+inline constexpr uint32_t kCompleteCohortMax = 128;   // with a complete graph [specification 3.5]
+inline constexpr uint32_t kParallelCohortsMax = 128;  // in one round
 inline constexpr uint32_t kSessionsMax = 100'000;  // checked-in clients that one coordinator holds
 inline constexpr size_t kSeenKeysMax = size_t{1} << 20U;  // of past sessions, at a coordinator
 inline constexpr uint32_t kEvidenceBytesMax = 4'096;      // of one identity
+inline constexpr size_t kDecodedSharesMax = 4'096;        // of one secret, wrong ones among them
 inline constexpr uint32_t kRoundsMax = 1'000'000;         // of a task
+inline constexpr size_t kBlamedIdentitiesMax = size_t{1} << 16U;  // that a coordinator remembers
 
 // Messages.
 inline constexpr size_t kChunkBytesMax = size_t{1}
@@ -37,6 +40,7 @@ inline constexpr size_t kRequestsQueuedMax =
 inline constexpr size_t kRequestsQueuedBytesMax = size_t{256} << 20U;  // of all of those
 inline constexpr size_t kEventsMax = 4'096;          // events that the host has not polled
 inline constexpr uint32_t kStatusRoundsMax = 1'000;  // rounds in one status reply
+inline constexpr uint32_t kStatusEvidenceMax = 100;  // equivocations in one status reply
 
 // Waits.
 inline constexpr std::chrono::milliseconds kCallDeadline{30'000};  // an ordinary call
@@ -49,14 +53,23 @@ inline constexpr std::chrono::milliseconds kStepDeadlineMax{24 * 3'600 * 1'000};
 inline constexpr std::chrono::milliseconds kChallengeLife{
     120'000};  // between Challenge and CheckIn
 
-// The client's ledger [specification 3.7].
+// Pre-keys [specification 3.2].
+inline constexpr std::chrono::seconds kPreKeyLifeMax{24 * 3'600};  // from now to not_after
+inline constexpr std::chrono::seconds kClockSkewMax{3'600};  // between the clocks of two devices
+
+// The client's ledger, and what it keeps besides [specification 3.7].
 inline constexpr uint32_t kAttemptsPerRoundMax = 4;
 inline constexpr uint32_t kAttemptsPerDayMax = 64;
 inline constexpr uint32_t kLedgerEntriesMax = 1U << 20U;
+inline constexpr uint32_t kEvidenceRecordsMax = 1'024;            // against its coordinator
+inline constexpr size_t kSeenKeysOnDeviceMax = size_t{1} << 16U;  // of peers in past sessions
 
 static_assert(kCohortMax * (sizeof(uint64_t) * 64 + kEvidenceBytesMax) < kQuestionBytesMax,
               "a roster is one question");
+static_assert(uint64_t{kParallelCohortsMax} * kCohortMax < uint64_t{1} << 31U,
+              "with a bound below 2^31, the sums of all cohorts add up within 62 bits");
 static_assert(kMessageBytesMax < kRequestsQueuedBytesMax, "any one request can wait");
+static_assert(kCohortMax <= kDecodedSharesMax, "shares from a whole cohort can be decoded");
 static_assert(kCompleteCohortMax <= kCohortMax, "a complete graph is one of the graphs");
 static_assert(kPollParked < kCallDeadline, "a parked call answers before its caller gives up");
 static_assert(kTaskBytesMax + 4'096 < kChunkBytesMax, "an invitation is one message");

@@ -106,6 +106,9 @@ std::string RoundLine(const RoundReport& round, std::span<const std::string_view
          << Fixed(round.loss, 4) << "; ";
   }
   line << round.contributors << "/" << round.invited << " contributed, " << Dropouts(round, steps);
+  if (round.cohorts > 1) {
+    line << ", sums of " << round.cohorts_committed << "/" << round.cohorts << " cohorts";
+  }
   if (round.refused > 0) line << ", " << round.refused << " refused";
   if (round.invited > 0) {
     line << "; a client " << ReadableBytes(round.bytes_up / round.invited) << " up, "

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/hex.h"
 #include "base/limits.h"
 #include "chorus/host.h"
 #include "cli/command.h"
@@ -33,18 +34,31 @@ void PrintRounds(const wire::StatusReply& reply) {
               "accuracy*", "up", "down", "seconds");
   for (const RoundReport& round : reply.rounds) {
     const uint64_t shares = round.invited == 0 ? 1 : round.invited;
-    std::printf("%6llu  %-9s %8u %8u %9s %9s %8s  %s%s%s\n",
+    const std::string cohorts = round.cohorts == 1
+                                    ? std::string()
+                                    : "  " + std::to_string(round.cohorts_committed) + " of " +
+                                          std::to_string(round.cohorts) + " cohorts";
+    std::printf("%6llu  %-9s %8u %8u %9s %9s %8s  %s%s%s%s\n",
                 static_cast<unsigned long long>(round.round), StateName(round.state),
                 round.contributors, round.invited,
                 round.evaluated == 0 ? "-" : Fixed(round.accuracy, 4).c_str(),
                 ReadableBytes(round.bytes_up / shares).c_str(),
                 ReadableBytes(round.bytes_down / shares).c_str(),
-                Fixed(static_cast<double>(round.duration_ms) / 1e3, 1).c_str(),
+                Fixed(static_cast<double>(round.duration_ms) / 1e3, 1).c_str(), cohorts.c_str(),
                 round.reason.empty() ? "" : "  ", round.reason.c_str());
   }
   std::printf(
       "* measured by the clients on examples of theirs, of the model before the round; "
       "up and down are a client's bytes\n");
+}
+
+void PrintEvidence(const wire::StatusReply& reply) {
+  std::printf("signed two different answers in one step:\n%6s %7s  %s\n", "round", "cohort",
+              "identity");
+  for (const Evidence& evidence : reply.evidence) {
+    std::printf("%6llu %7u  %s\n", static_cast<unsigned long long>(evidence.round), evidence.cohort,
+                ToHex(evidence.identity).c_str());
+  }
 }
 
 class ShowStatus final : public Command {
@@ -84,6 +98,7 @@ class ShowStatus final : public Command {
     std::printf("clients: %u\n", reply.clients);
     std::printf("step: %s\n", reply.step.empty() ? "none" : reply.step.c_str());
     if (!reply.rounds.empty()) PrintRounds(reply);
+    if (!reply.evidence.empty()) PrintEvidence(reply);
     return OkStatus();
   }
 

@@ -49,6 +49,10 @@ std::string Describe(const ClientEvent& event) {
       return round + ": lost, " + event.status.message();
     case ClientEvent::Kind::kStopped:
       return event.status.ok() ? "the task is complete" : "stopped: " + event.status.message();
+    case ClientEvent::Kind::kEquivocation:
+      return round + ": the coordinator signed two rosters; " +
+             (event.status.ok() ? "the proof is in the file `evidence` of the state folder"
+                                : event.status.message());
   }
   return "an event of an unknown kind";
 }

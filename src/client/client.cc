@@ -14,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "aggregation/protocols.h"
 #include "base/limits.h"
 #include "base/random.h"
 #include "client/experiment.h"
@@ -90,7 +91,8 @@ struct Client::Inside {
         examples(std::move(data)),
         ledger(std::move(book)),
         clock(time),
-        rng(crypto::NewSystemRng()) {}
+        rng(crypto::NewSystemRng()),
+        seen_keys(limits::kSeenKeysOnDeviceMax) {}
   ~Inside();
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
@@ -108,6 +110,7 @@ struct Client::Inside {
   const std::unique_ptr<client::Ledger> ledger;
   const Clock& clock;
   const std::unique_ptr<Rng> rng;
+  aggregation::SeenKeys seen_keys;
   std::unique_ptr<client::Session> session;
   bool stopped = false;
 
@@ -197,7 +200,8 @@ struct client::Starter {
                                        .log = &log,
                                        .ledger = inside->ledger.get(),
                                        .cancel = &inside->cancel,
-                                       .experiment = std::move(seed)});
+                                       .experiment = std::move(seed),
+                                       .seen_keys = &inside->seen_keys});
     Client::Inside& running = *inside;
     inside->thread = std::thread([&running] { running.Run(); });
     return std::unique_ptr<Client>(new Client(std::move(inside)));

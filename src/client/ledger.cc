@@ -22,6 +22,7 @@
 
 #include "base/codec.h"
 #include "base/limits.h"
+#include "client/durable_file.h"
 #include "crypto/crypto.h"
 
 namespace chorus::client {
@@ -89,90 +90,13 @@ Checksum ChecksumOf(BytesView before, BytesView content) {
 
 Checksum FirstChecksum() { return ChecksumOf({}, Header()); }
 
-// What the operating system said, as a status: a full disk is told apart, since the player can do
-// something about it.
+// What the operating system said, as a status.
 Status SystemError(std::string_view what, int error) {
-  std::string text = "the ledger cannot be ";
-  text.append(what).append(": ").append(std::generic_category().message(error));
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG)
-    return ResourceExhausted(std::move(text) + "; free some disk space");
-  return Unavailable(std::move(text));
+  return FileError("the ledger cannot be " + std::string(what), error);
 }
 
-// A file descriptor that closes itself.
-class File {
- public:
-  File() = default;
-  explicit File(int descriptor) : descriptor_(descriptor) {}
-  File(File&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  File& operator=(File&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-  }
-  ~File() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  int descriptor() const { return descriptor_; }
-  bool open() const { return descriptor_ >= 0; }
-
- private:
-  int descriptor_ = -1;
-};
-
-File OpenFile(const std::string& path, int flags) {
-  int descriptor = -1;
-  do {
-    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
-  } while (descriptor < 0 && errno == EINTR);
-  return File(descriptor);
-}
-
-// 0, or the error's number.
-int Sync(const File& file) {
-  while (fsync(file.descriptor()) != 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
-}
-
-int WriteAt(const File& file, uint64_t offset, BytesView bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written =
-        pwrite(file.descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    if (written == 0) return EIO;
-    bytes = bytes.subspan(static_cast<size_t>(written));
-    offset += static_cast<uint64_t>(written);
-  }
-  return 0;
-}
-
-int Truncate(const File& file, uint64_t length) {
-  while (ftruncate(file.descriptor(), static_cast<off_t>(length)) != 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
-}
-
-Result<Bytes> ReadWhole(const File& file, uint64_t size) {
-  Bytes bytes(size);
-  size_t held = 0;
-  while (held < bytes.size()) {
-    const ssize_t got = pread(file.descriptor(), bytes.data() + held, bytes.size() - held,
-                              static_cast<off_t>(held));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return SystemError("read", errno);
-    if (got == 0) return DataLoss("the ledger became shorter while it was read");
-    held += static_cast<size_t>(got);
-  }
-  return bytes;
-}
-
-Status SyncDirectory(const std::string& directory) {
-  const File folder = OpenFile(directory, O_RDONLY | O_DIRECTORY);
-  if (!folder.open()) return SystemError("kept: its folder does not open", errno);
-  if (const int error = Sync(folder); error != 0) return SystemError("kept", error);
+Status KeepFolder(const std::string& directory) {
+  if (const int error = SyncDirectory(directory); error != 0) return SystemError("kept", error);
   return OkStatus();
 }
 
@@ -244,7 +168,8 @@ Result<std::vector<Record>> FileLedger::ReadRecords() {
   const uint64_t size = static_cast<uint64_t>(info.st_size);
   if (size > kHeaderBytes + uint64_t{limits::kLedgerEntriesMax} * kRecordBytes + kRecordBytes)
     return DataLoss("the ledger is larger than any ledger can be");
-  CHORUS_TRY_ASSIGN(const Bytes bytes, ReadWhole(file_, size));
+  Bytes bytes(size);
+  if (const int error = ReadAt(file_, 0, bytes); error != 0) return SystemError("read", error);
   BytesView rest = bytes;
   const Bytes header = Header();
   if (rest.size() < kHeaderBytes || !std::equal(header.begin(), header.end(), rest.begin()))
@@ -309,7 +234,7 @@ Status FileLedger::Replace(const std::vector<Record>& records) {
   length_ = writer.view().size();
   checksum_ = checksum;
   // Without this a crash may bring the old file back, and with it an old end of the chain.
-  trouble_ = SyncDirectory(directory_);
+  trouble_ = KeepFolder(directory_);
   return trouble_;
 }
 
@@ -396,7 +321,7 @@ Result<std::unique_ptr<Ledger>> Ledger::Open(const std::string& directory) {
   std::error_code error;
   const bool made = std::filesystem::create_directories(directory, error);
   if (error) return Unavailable("the ledger's folder cannot be made: " + error.message());
-  if (made) CHORUS_TRY(SyncDirectory(directory + "/.."));
+  if (made) CHORUS_TRY(KeepFolder(directory + "/.."));
   File lock = OpenFile(directory + "/ledger.lock", O_RDWR | O_CREAT);
   if (!lock.open()) return SystemError("locked", errno);
   if (flock(lock.descriptor(), LOCK_EX | LOCK_NB) != 0) {

@@ -8,6 +8,7 @@
 #include "aggregation/protocols.h"
 #include "base/codec.h"
 #include "base/limits.h"
+#include "client/evidence.h"
 #include "crypto/crypto.h"
 #include "learning/learning.h"
 #include "privacy/privacy.h"
@@ -17,6 +18,8 @@ namespace chorus::client {
 namespace {
 
 constexpr int64_t kSecondsPerDay = 86'400;
+// An hour less than a coordinator allows, so that a clock that is ahead of it does no harm.
+constexpr std::chrono::seconds kPreKeyLife = limits::kPreKeyLifeMax - limits::kClockSkewMax;
 // learning::Evaluate takes so many examples at a time.
 constexpr uint32_t kEvaluationBatch = 256;
 
@@ -158,6 +161,10 @@ std::unique_ptr<Rng> DrawsFor(const SessionOptions& options, std::string_view pu
 Round::Round(const SessionOptions& options, AcceptedTask task, uint64_t number)
     : options_(options), task_(std::move(task)), number_(number) {}
 
+Round::~Round() {
+  if (prepared_ != nullptr) math::WipeVector(prepared_->input);
+}
+
 Status Round::Permit(const Model& model) {
   if (!AllFinite(model.weights)) return DataLoss("the model holds numbers that are not finite");
   model_hash_ = aggregation::ModelHash(learning::CanonicalModel(task_.spec.model), model.weights);
@@ -167,7 +174,9 @@ Status Round::Permit(const Model& model) {
 
 Status Round::Train(const Model& model) {
   CHORUS_TRY_ASSIGN(RingVector input, TrainAndEncode(model));
-  aggregation::ContributorOptions contributor;
+  prepared_ = std::make_unique<aggregation::ContributorOptions>();
+  aggregation::ContributorOptions& contributor = *prepared_;
+  contributor.input = std::move(input);
   contributor.coordinator = options_.options->coordinator;
   contributor.expected = ExpectedParams(*options_.options, task_, number_, model_hash_);
   contributor.honest_min =
@@ -176,8 +185,16 @@ Status Round::Train(const Model& model) {
   contributor.evidence = options_.options->certificate;
   contributor.verifier = options_.verifier;
   contributor.rng = options_.rng;
-  contributor.input = std::move(input);
-  CHORUS_TRY_ASSIGN(contributor_, aggregation::NewContributor(std::move(contributor)));
+  contributor.seen_keys = options_.seen_keys;
+  contributor.equivocation = &equivocation_;
+  if (task_.spec.protocol != Protocol::kSecAgg) return OkStatus();
+  CHORUS_TRY_ASSIGN(
+      contributor.prekeys,
+      aggregation::MakePreKeys({.identity_seed = contributor.identity_seed,
+                                .evidence = contributor.evidence,
+                                .not_after = options_.clock->UnixSeconds() + kPreKeyLife.count()},
+                               *options_.rng));
+  ready_ = std::move(contributor.prekeys->record);
   return OkStatus();
 }
 
@@ -219,7 +236,29 @@ Status Round::NoteAttempt() {
   return OkStatus();
 }
 
+// Only now, since how old the pre-keys may be is a matter of when the session begins: others may
+// have trained for hours.
+Status Round::BeginSession() {
+  prepared_->unix_now = options_.clock->UnixSeconds();
+  if (options_.seen_keys != nullptr)
+    options_.seen_keys->Advance(prepared_->unix_now / kSecondsPerDay);
+  const std::unique_ptr<aggregation::ContributorOptions> prepared = std::move(prepared_);
+  CHORUS_TRY_ASSIGN(contributor_, aggregation::NewContributor(std::move(*prepared)));
+  return OkStatus();
+}
+
+void Round::KeepEvidenceFound() {
+  if (!equivocation_.has_value()) return;
+  evidence_kept_ =
+      KeepEvidence(options_.options->state_dir, {.unix_seconds = options_.clock->UnixSeconds(),
+                                                 .coordinator = options_.options->coordinator,
+                                                 .task = task_.id,
+                                                 .round = number_,
+                                                 .rosters = *equivocation_});
+}
+
 Result<SecretBytes> Round::Answer(BytesView question) {
+  if (prepared_ != nullptr) CHORUS_TRY(BeginSession());
   if (contributor_ == nullptr)
     return FailedPrecondition("this client has no part in the round; it was asked too early");
   if (const Status noted = NoteAttempt(); !noted.ok()) {
@@ -230,6 +269,7 @@ Result<SecretBytes> Round::Answer(BytesView question) {
   Result<Bytes> answer = contributor_->Answer(question);
   if (!answer.ok()) {
     contributor_.reset();
+    KeepEvidenceFound();
     return answer.status();
   }
   SecretBytes kept(*std::move(answer));

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
+#include "aggregation/protocols.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
 #include "chorus/model.h"
@@ -71,11 +73,14 @@ std::chrono::milliseconds LongestRound(const DeadlineSpec& deadlines);
 std::unique_ptr<Rng> DrawsFor(const SessionOptions& options, std::string_view purpose,
                               uint64_t round);
 
-// Use: Permit, Train, then Answer for each question. Thread-compatible.
+// Use: Permit, Train, send Ready, then Answer for each question. Thread-compatible.
 class Round {
  public:
   // What `options` points to must outlive the round.
   Round(const SessionOptions& options, AcceptedTask task, uint64_t number);
+  ~Round();
+  Round(const Round&) = delete;
+  Round& operator=(const Round&) = delete;
 
   // Whether the ledger lets this round's update be made from `model`. kPermissionDenied in words
   // for the player; kDataLoss: the model holds numbers that are not finite.
@@ -84,6 +89,9 @@ class Round {
   // kCancelled; kAborted: training diverged. Every copy of the result but the contributor's is
   // wiped.
   Status Train(const Model& model);
+  // What to send with the word that it is ready, once trained: the record of fresh pre-keys, with
+  // which the keys step need not ask this client; of no bytes for plain.
+  const Bytes& ready() const { return ready_; }
   // The answer to send to `question`. When it carries the update, the ledger has it on disk before
   // this returns. A failure ends the round: its code may be sent, nothing else.
   Result<SecretBytes> Answer(BytesView question);
@@ -93,18 +101,28 @@ class Round {
   bool refused_by_ledger() const { return refused_by_ledger_; }
   // Whether an update was put into the ledger, so that it may have left this device.
   bool uploaded() const { return uploaded_; }
+  // When Answer found that the coordinator had signed two rosters for this session: how keeping the
+  // evidence went, which is on disk if ok.
+  const std::optional<Status>& evidence_kept() const { return evidence_kept_; }
   // Whether every question of the protocol was answered.
   bool done() const { return contributor_ != nullptr && contributor_->done(); }
 
  private:
   Result<RingVector> TrainAndEncode(const Model& model) const;
   Status NoteAttempt();
+  Status BeginSession();
+  void KeepEvidenceFound();
 
   const SessionOptions options_;
   const AcceptedTask task_;
   const uint64_t number_;
   Digest model_hash_{};
+  Bytes ready_;
+  // Between training and the first question; holds the update and the pre-keys.
+  std::unique_ptr<aggregation::ContributorOptions> prepared_;
   std::unique_ptr<Contributor> contributor_;
+  std::optional<aggregation::Equivocation> equivocation_;
+  std::optional<Status> evidence_kept_;
   bool attempted_ = false;
   bool uploaded_ = false;
   bool refused_by_ledger_ = false;

@@ -116,6 +116,7 @@ class Conversation final : public Session {
 
   Result<std::unique_ptr<Round>> Agree(const wire::Invitation& invitation);
   Status AnswerQuestion(const wire::Question& question);
+  void TellEvidence();
   void StartAnswer(SecretBytes answer, Code abort_code);
   void FinishAnswer();
   void AnswerRefused(Answering& answering, const Status& status);
@@ -360,13 +361,17 @@ void Conversation::Work() {
     return Decline(permitted);
   if (const Status trained = current_->round->Train(model_); !trained.ok()) return Abandon(trained);
   Emit(ClientEvent::Kind::kTrained, current_->number, OkStatus());
-  StartAnswer({}, Code::kOk);
+  StartAnswer(SecretBytes(Bytes(current_->round->ready())), Code::kOk);
 }
 
 Status Conversation::HearQuestion(wire::Question question) {
   if (!current_.has_value()) return InvalidArgument("the coordinator asks outside a round");
-  if (current_->round != nullptr && current_->round->done())
+  if (current_->round != nullptr && current_->round->done()) {
+    // Answers nothing any more, but still tells whether this is evidence.
+    (void)current_->round->Answer(question.data);
+    TellEvidence();
     return InvalidArgument("the coordinator asks after the last question");
+  }
   Progress();
   if (current_->round == nullptr) {
     StartAnswer({}, Code::kAborted);
@@ -395,6 +400,7 @@ Status Conversation::AnswerQuestion(const wire::Question& question) {
     return DataLoss("the question is not the one that the coordinator promised");
   Result<SecretBytes> answer = current_->round->Answer(question.data);
   current_->uploaded = current_->round->uploaded();
+  TellEvidence();
   if (answer.ok()) {
     StartAnswer(*std::move(answer), Code::kOk);
   } else if (current_->round->refused_by_ledger()) {
@@ -403,6 +409,11 @@ Status Conversation::AnswerQuestion(const wire::Question& question) {
     Abandon(answer.status());
   }
   return OkStatus();
+}
+
+void Conversation::TellEvidence() {
+  const std::optional<Status>& kept = current_->round->evidence_kept();
+  if (kept.has_value()) Emit(ClientEvent::Kind::kEquivocation, current_->number, *kept);
 }
 
 Status Conversation::HearRoundOver(const wire::RoundOver& over) {
@@ -560,6 +571,9 @@ void Conversation::Note(const ClientEvent& event) const {
       return Log(log, LogLevel::kInfo, "round lost", {{"round", event.round}, {"code", code}});
     case ClientEvent::Kind::kStopped:
       return Log(log, LogLevel::kInfo, "stopped", {{"code", code}});
+    case ClientEvent::Kind::kEquivocation:
+      return Log(log, LogLevel::kWarn, "the coordinator signed two rosters for one session",
+                 {{"round", event.round}, {"code", code}});
   }
 }
 

@@ -15,6 +15,10 @@
 #include "chorus/client.h"
 #include "client/ledger.h"
 
+namespace chorus::aggregation {
+class SeenKeys;
+}
+
 namespace chorus::client {
 
 // Make this call and report with Deliver.
@@ -53,6 +57,7 @@ struct SessionOptions {
   Ledger* ledger = nullptr;
   const Cancel* cancel = nullptr;
   std::optional<ExperimentSeed> experiment;
+  aggregation::SeenKeys* seen_keys = nullptr;  // of peers, in all sessions of this device; optional
 };
 
 class Session {

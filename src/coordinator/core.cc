@@ -2,18 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <variant>
 
 #include "base/limits.h"
-#include "base/log.h"
+#include "coordinator/cohorts.h"
+#include "coordinator/events.h"
 #include "coordinator/party.h"
 #include "coordinator/round.h"
+#include "coordinator/standing.h"
 #include "crypto/crypto.h"
 #include "learning/learning.h"
-#include "math/math.h"
 #include "wire/wire.h"
 
 namespace chorus::coordinator {
@@ -29,13 +30,6 @@ constexpr size_t kSeedBytes = 32;
 
 bool AllFinite(std::span<const float> weights) {
   return std::all_of(weights.begin(), weights.end(), [](float w) { return std::isfinite(w); });
-}
-
-CoordinatorEvent EventOf(CoordinatorEvent::Kind kind, const RoundReport& report) {
-  CoordinatorEvent event;
-  event.kind = kind;
-  event.round = report;
-  return event;
 }
 
 // What a core is made from, once checked and loaded.
@@ -65,7 +59,7 @@ Gathering PauseUntil(Time time) {
 }
 
 struct Running {
-  Round round;
+  Cohorts cohorts;
   RoundReport report;
   Time began{};
   std::vector<PartyId> invited;
@@ -75,6 +69,7 @@ struct Recording {
   Running ran;
   std::optional<Weights> weights;  // of a round that committed
   Digest model{};                  // their content hash
+  std::vector<Evidence> evidence;  // against clients of the round
   Time retry_at{};
 };
 struct Complete {};
@@ -86,7 +81,7 @@ class CoordinatorCore final : public Core {
   void Handle(std::string_view method, BytesView request, Reply reply) override;
   void Tick() override;
   Time NextTick() const override;
-  std::vector<CoordinatorEvent> TakeEvents() override;
+  std::vector<CoordinatorEvent> TakeEvents() override { return events_.Take(); }
   const Weights& weights() const override { return parts_.state.weights; }
 
  private:
@@ -99,29 +94,29 @@ class CoordinatorCore final : public Core {
   Result<Party*> PartyOf(const wire::SessionToken& session, Time now);
   Result<Bytes> TakeAbort(Party& party, const wire::UploadRequest& request, Time now);
   Status Judge(Party& party, Time now);
+  Result<Bytes> QuestionBody(PartyId to);
 
   void LookSoon(Time now);
   void Look(Gathering& gathering, Time now);
-  void Begin(const std::vector<PartyId>& invited, Time now);
+  void Begin(std::vector<uint32_t> sizes, const std::vector<PartyId>& invited, Time now);
   void Invite(const Running& running);
   void Progress(Time now);
   void Deliver(Running& running, Time now);
   void Conclude(Running& running, Time now);
-  Result<Weights> NextWeights(Sum sum, RoundReport& report) const;
+  Result<Weights> NextWeights(const RoundSum& sum, RoundReport& report) const;
   void Record(Recording& recording, Time now);
   void Settle(Recording& recording, Time now);
-  void Trouble(const Status& status);
-  void AddEvent(CoordinatorEvent event);
 
   TaskRecord& record() { return parts_.state.record; }
 
   Parts parts_;
   Signature task_signature_{};
+  Standing standing_{limits::kBlamedIdentitiesMax};
+  aggregation::SeenKeys seen_keys_{limits::kSeenKeysMax};
   Parties parties_;
   Time last_look_{};
   uint32_t aborts_in_a_row_ = 0;
-  Status trouble_;  // the last one told, until it has passed
-  std::deque<CoordinatorEvent> events_;
+  Events events_;
   std::variant<Gathering, Running, Recording, Complete> phase_;
 };
 
@@ -132,12 +127,15 @@ CoordinatorCore::CoordinatorCore(Parts parts)
       parties_({.coordinator = crypto::Ed25519Public(parts_.signing_seed),
                 .verifier = parts_.verifier,
                 .rng = parts_.rng,
+                .standing = &standing_,
+                .question = [this](PartyId to) { return QuestionBody(to); },
                 .sessions_max = limits::kSessionsMax,
-                .uploads_in_flight_bytes_max = limits::kUploadsInFlightBytesMax}) {
+                .uploads_in_flight_bytes_max = limits::kUploadsInFlightBytesMax}),
+      events_(*parts_.log) {
   if (record().rounds_committed < parts_.task.rounds) return;
   phase_ = Complete{};
   parties_.Complete();
-  AddEvent(EventOf(CoordinatorEvent::Kind::kTaskComplete, {}));
+  events_.TaskComplete({});
 }
 
 // --- calls ---
@@ -175,7 +173,7 @@ Result<Bytes> CoordinatorCore::CheckIn(BytesView request, Time now) {
   CHORUS_TRY_ASSIGN(const wire::CheckInRequest asked, wire::Decode<wire::CheckInRequest>(request));
   CHORUS_TRY_ASSIGN(const Admission admission, parties_.CheckIn(asked, now));
   if (auto* running = std::get_if<Running>(&phase_); running != nullptr && admission.replaced) {
-    running->round.Leave(*admission.replaced, Round::Departure::kFailed);
+    running->cohorts.Leave(*admission.replaced, Round::Departure::kFailed);
   }
   LookSoon(now);
   return wire::Encode(wire::CheckInReply{.session = admission.session});
@@ -216,6 +214,10 @@ Result<Bytes> CoordinatorCore::TakeUpload(BytesView request, Time now) {
   CHORUS_TRY_ASSIGN(const wire::UploadRequest asked, wire::Decode<wire::UploadRequest>(request));
   CHORUS_TRY_ASSIGN(Party* const party, PartyOf(asked.session, now));
   if (asked.abort_code != Code::kOk) return TakeAbort(*party, asked, now);
+  auto* running = std::get_if<Running>(&phase_);
+  if (running != nullptr && parties_.Contradicts(*party, asked)) {
+    running->cohorts.HearAgain(party->id, asked.data);
+  }
   wire::UploadReply reply;
   CHORUS_TRY_ASSIGN(const bool whole, parties_.Receive(*party, asked, &reply.received));
   if (whole) CHORUS_TRY(Judge(*party, now));
@@ -226,11 +228,16 @@ Result<Bytes> CoordinatorCore::TakeUpload(BytesView request, Time now) {
 Status CoordinatorCore::Judge(Party& party, Time now) {
   Status heard = FailedPrecondition("the round of this answer is over; ask Next what to do");
   if (auto* running = std::get_if<Running>(&phase_)) {
-    heard = running->round.Hear(party.id, party.upload->buffer);
+    heard = running->cohorts.Hear(party.id, party.upload->buffer);
   }
   parties_.FinishUpload(party, heard);
   if (!heard.ok()) parties_.LeaveRound(party, now);
   return heard;
+}
+
+Result<Bytes> CoordinatorCore::QuestionBody(PartyId to) {
+  if (auto* running = std::get_if<Running>(&phase_)) return running->cohorts.Body(to);
+  return NotFound("no round is running");
 }
 
 Result<Bytes> CoordinatorCore::TakeAbort(Party& party, const wire::UploadRequest& request,
@@ -240,9 +247,9 @@ Result<Bytes> CoordinatorCore::TakeAbort(Party& party, const wire::UploadRequest
   }
   if (party.in_round) {
     if (auto* running = std::get_if<Running>(&phase_)) {
-      running->round.Leave(party.id, request.abort_code == Code::kPermissionDenied
-                                         ? Round::Departure::kDeclined
-                                         : Round::Departure::kFailed);
+      running->cohorts.Leave(party.id, request.abort_code == Code::kPermissionDenied
+                                           ? Round::Departure::kDeclined
+                                           : Round::Departure::kFailed);
     }
     parties_.LeaveRound(party, now);
   }
@@ -257,12 +264,14 @@ Result<Bytes> CoordinatorCore::GetStatus(BytesView request) {
   reply.rounds_begun = record().rounds_begun;
   reply.rounds_committed = record().rounds_committed;
   reply.clients = static_cast<uint32_t>(parties_.size());
-  if (const auto* running = std::get_if<Running>(&phase_)) reply.step = running->round.step();
+  if (const auto* running = std::get_if<Running>(&phase_)) reply.step = running->cohorts.step();
   if (std::holds_alternative<Recording>(phase_)) reply.step = "recording";
   const uint32_t count = std::min(asked.round_count, limits::kStatusRoundsMax);
   if (count > 0) {
     CHORUS_TRY(parts_.store->RunTransaction("status", [&](Transaction& transaction) -> Status {
       CHORUS_TRY_ASSIGN(reply.rounds, transaction.Rounds(record().id, asked.first_round, count));
+      CHORUS_TRY_ASSIGN(reply.evidence,
+                        transaction.ListEvidence(record().id, limits::kStatusEvidenceMax));
       return OkStatus();
     }));
   }
@@ -279,15 +288,12 @@ void CoordinatorCore::LookSoon(Time now) {
   gathering->look_at = std::min(gathering->look_at, std::max(now, last_look_ + pause));
 }
 
-// Begins a round when enough clients are waiting: as many as it wants, or enough for a small one
-// that nobody joined for deadlines.check_in.
+// Begins a round when enough clients are waiting: as many as all its cohorts want, or enough for a
+// small one that nobody joined for deadlines.check_in.
 void CoordinatorCore::Look(Gathering& gathering, Time now) {
   if (now < gathering.not_before || now < gathering.look_at) return;
   last_look_ = now;
   const CohortSpec& cohort = parts_.task.cohort;
-  const uint64_t wanted =
-      (cohort.target * (uint64_t{100} + cohort.over_selection_percent) + 99) / 100;
-  const size_t invite = static_cast<size_t>(std::min<uint64_t>(wanted, cohort.maximum));
   std::vector<PartyId> waiting = parties_.Waiting(now);
   if (waiting.size() < cohort.minimum) {
     gathering.minimum_since.reset();
@@ -296,28 +302,30 @@ void CoordinatorCore::Look(Gathering& gathering, Time now) {
   }
   if (!gathering.minimum_since) gathering.minimum_since = now;
   const Time patience = *gathering.minimum_since + parts_.task.deadlines.check_in;
-  if (waiting.size() < invite && now < patience) {
+  if (waiting.size() < ClientsWanted(cohort) && now < patience) {
     gathering.look_at = patience;
     return;
   }
-  std::optional<SelectionSeed> experiment;
-  if (parts_.experiment_seed) {
-    experiment = {.seed = *parts_.experiment_seed, .round = record().rounds_begun + 1};
-  }
-  Begin(parties_.Select(std::move(waiting), invite, experiment), now);
+  std::vector<uint32_t> sizes = CohortSizes(cohort, waiting.size());
+  const size_t invite = std::accumulate(sizes.begin(), sizes.end(), size_t{0});
+  const Selection selection{.round = record().rounds_begun + 1,
+                            .experiment_seed = parts_.experiment_seed};
+  Begin(std::move(sizes), parties_.Select(std::move(waiting), invite, selection), now);
 }
 
 // --- the course of a round ---
 
 // The round's number is durable before anybody hears of it, so that after a crash it is never used
 // again: clients keep a ledger of rounds that they gave to.
-void CoordinatorCore::Begin(const std::vector<PartyId>& invited, Time now) {
+void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const std::vector<PartyId>& invited,
+                            Time now) {
   TaskRecord begun = record();
   ++begun.rounds_begun;
   RoundReport report;
   report.round = begun.rounds_begun;
   report.model = begun.model;
   report.invited = static_cast<uint32_t>(invited.size());
+  report.cohorts = static_cast<uint32_t>(sizes.size());
   Result<aggregation::SessionParams> params = SessionParamsFor({.task = parts_.task,
                                                                 .task_bytes = begun.spec,
                                                                 .weights = parts_.state.weights,
@@ -330,26 +338,28 @@ void CoordinatorCore::Begin(const std::vector<PartyId>& invited, Time now) {
     });
   }
   if (!status.ok()) {
-    Trouble(status);
+    events_.Trouble(status);
     phase_ = PauseUntil(now + kStoreRetry);
     return;
   }
-  trouble_ = OkStatus();
+  events_.TroubleHasPassed();
   record() = std::move(begun);
-  parts_.rng->Fill(params->nonce);
   params->coordinator_id = crypto::Ed25519Public(parts_.signing_seed);
   RoundOptions options{.task = &parts_.task,
                        .params = *params,
                        .signing_seed = parts_.signing_seed,
                        .verifier = parts_.verifier,
+                       .clock = parts_.clock,
+                       .seen_keys = &seen_keys_,
                        .executor = parts_.executor,
                        .invited = invited};
-  phase_ = Running{
-      .round = Round(std::move(options), now), .report = report, .began = now, .invited = invited};
+  CohortsOptions cohorts{.all = options, .sizes = std::move(sizes), .rng = parts_.rng};
+  phase_ = Running{.cohorts = Cohorts(std::move(cohorts), now),
+                   .report = report,
+                   .began = now,
+                   .invited = invited};
   parties_.TakeTraffic();
-  Log(*parts_.log, LogLevel::kInfo, "round began",
-      {{"round", report.round}, {"invited", report.invited}});
-  AddEvent(EventOf(CoordinatorEvent::Kind::kRoundBegan, report));
+  events_.RoundBegan(report);
   Invite(std::get<Running>(phase_));
 }
 
@@ -361,36 +371,32 @@ void CoordinatorCore::Invite(const Running& running) {
   invitation.model = record().model;
   invitation.model_bytes = parts_.state.weights.size() * sizeof(float);
   for (const PartyId id : running.invited) {
-    if (Party* party = parties_.Find(id)) parties_.Ask(*party, invitation);
+    if (Party* party = parties_.Find(id)) {
+      parties_.Ask(*party, invitation, ReadyBytesMax(parts_.task));
+    }
   }
 }
 
 void CoordinatorCore::Progress(Time now) {
   auto* running = std::get_if<Running>(&phase_);
   if (running == nullptr) return;
-  running->round.Advance(now);
+  running->cohorts.Advance(now);
+  // While one cohort's sum was opened nobody was heard, which is not to cost the others their time.
+  if (const Time after = parts_.clock->Now(); after > now) running->cohorts.Postpone(after - now);
   Deliver(*running, now);
-  if (running->round.outcome() != nullptr) Conclude(*running, now);
+  if (running->cohorts.outcome() != nullptr) Conclude(*running, now);
 }
 
 // Passes on what the round has to say.
 void CoordinatorCore::Deliver(Running& running, Time now) {
-  RoundNews news = running.round.TakeNews();
-  running.report.dropouts = running.round.dropouts();
-  running.report.refused = running.round.declined();
-  for (const ClosedStep& step : news.closed) {
-    Log(*parts_.log, LogLevel::kInfo, "step closed",
-        {{"round", running.report.round}, {"answered", step.answered}, {"asked", step.asked}});
-    CoordinatorEvent event = EventOf(CoordinatorEvent::Kind::kStepClosed, running.report);
-    event.step = step.name;
-    event.answered = step.answered;
-    event.asked = step.asked;
-    AddEvent(std::move(event));
-  }
+  const RoundNews news = running.cohorts.TakeNews();
+  running.report.dropouts = running.cohorts.dropouts();
+  running.report.refused = running.cohorts.declined();
+  for (const ClosedStep& step : news.closed) events_.StepClosed(step, running.report);
   for (const PartyId id : news.lost) {
     Party* party = parties_.Find(id);
     if (party == nullptr) continue;
-    if (running.round.Contributed(id)) {
+    if (running.cohorts.Contributed(id)) {
       // Its update may still be in the sum; it hears of that when it is certain.
       parties_.Withdraw(*party);
       continue;
@@ -401,12 +407,12 @@ void CoordinatorCore::Deliver(Running& running, Time now) {
                            .code = Code::kDeadlineExceeded,
                            .reason = "the round went on without this client: no answer in time"});
   }
-  for (Question& question : news.questions) {
+  for (const Question& question : news.questions) {
     Party* party = parties_.Find(question.to);
     if (party != nullptr) {
-      parties_.Ask(*party, std::move(question));
+      parties_.Ask(*party, question);
     } else {
-      running.round.Leave(question.to, Round::Departure::kFailed);
+      running.cohorts.Leave(question.to, Round::Departure::kFailed);
     }
   }
 }
@@ -422,16 +428,19 @@ void CoordinatorCore::Conclude(Running& running, Time now) {
     Party* party = parties_.Find(id);
     if (party != nullptr && party->in_round) parties_.Withdraw(*party);
   }
-  Result<Sum> sum = std::move(*running.round.outcome());
-  Result<Weights> weights =
-      sum.ok() ? NextWeights(*std::move(sum), report) : Result<Weights>(sum.status());
-  Recording recording{.ran = std::move(running), .weights = {}};
+  report.cohorts_committed = running.cohorts.committed();
+  const Result<RoundSum> sum = std::move(*running.cohorts.outcome());
+  Result<Weights> weights = sum.ok() ? NextWeights(*sum, report) : Result<Weights>(sum.status());
+  std::vector<Evidence> evidence =
+      standing_.Hold(running.cohorts.TakeBlame(), report.round, *parts_.log);
+  Recording recording{.ran = std::move(running), .weights = {}, .evidence = std::move(evidence)};
   if (weights.ok()) {
     recording.ran.report.state = RoundState::kCommitted;
     recording.model = crypto::Sha256(BytesOf(*weights));
     recording.weights = *std::move(weights);
   } else {
     recording.ran.report.state = RoundState::kAborted;
+    recording.ran.report.cohorts_committed = 0;
     recording.ran.report.code = weights.status().code();
     recording.ran.report.reason = weights.status().message();
   }
@@ -439,15 +448,11 @@ void CoordinatorCore::Conclude(Running& running, Time now) {
   Record(std::get<Recording>(phase_), now);
 }
 
-// The model after a sum; kAborted when the sum, or the model that it makes, is not to be used.
-Result<Weights> CoordinatorCore::NextWeights(Sum sum, RoundReport& report) const {
-  const TaskSpec& task = parts_.task;
-  CHORUS_TRY_ASSIGN(const math::FixedPoint encoding,
-                    math::FixedPointFor(parts_.state.weights.size(), task.clip, task.encoding,
-                                        task.cohort.maximum));
-  CHORUS_TRY_ASSIGN(const math::Mean mean, math::Decode(encoding, sum));
+// The model after a sum; kAborted when it is not to be used.
+Result<Weights> CoordinatorCore::NextWeights(const RoundSum& sum, RoundReport& report) const {
+  const math::Mean& mean = sum.mean;
   Weights weights = parts_.state.weights;
-  learning::ApplyMean(weights, mean.update, task.server_learning_rate);
+  learning::ApplyMean(weights, mean.update, parts_.task.server_learning_rate);
   if (!AllFinite(weights)) {
     return Aborted("the model would not be finite; lower server_learning_rate");
   }
@@ -474,14 +479,17 @@ void CoordinatorCore::Record(Recording& recording, Time now) {
           CHORUS_TRY(transaction.PutModel(recording.model, BytesOf(*recording.weights)));
           CHORUS_TRY(transaction.PutTask(next));
         }
+        for (const Evidence& evidence : recording.evidence) {
+          CHORUS_TRY(transaction.PutEvidence(next.id, evidence));
+        }
         return transaction.PutRound(next.id, report);
       });
   if (!status.ok()) {
-    Trouble(status);
+    events_.Trouble(status);
     recording.retry_at = now + kStoreRetry;
     return;
   }
-  trouble_ = OkStatus();
+  events_.TroubleHasPassed();
   record() = std::move(next);
   if (recording.weights) parts_.state.weights = *std::move(recording.weights);
   Settle(recording, now);
@@ -507,21 +515,17 @@ void CoordinatorCore::Settle(Recording& recording, Time now) {
   for (const PartyId id : ran.invited) {
     Party* party = parties_.Find(id);
     if (party == nullptr || !party->in_round) continue;
+    const Status& verdict = ran.cohorts.VerdictOn(id);
     parties_.LeaveRound(*party, now);
     parties_.Tell(*party, {.round = ran.report.round,
-                           .counted = committed && ran.round.Contributed(id),
-                           .code = ran.report.code,
-                           .reason = ran.report.reason});
+                           .counted = committed && verdict.ok() && ran.cohorts.Contributed(id),
+                           .code = committed ? verdict.code() : ran.report.code,
+                           .reason = committed ? verdict.message() : ran.report.reason});
   }
-  Log(*parts_.log, LogLevel::kInfo, "round ended",
-      {{"round", ran.report.round},
-       {"code", static_cast<int32_t>(ran.report.code)},
-       {"contributors", ran.report.contributors}});
-  AddEvent(EventOf(CoordinatorEvent::Kind::kRoundEnded, ran.report));
+  events_.RoundEnded(ran.report);
   if (!complete) return;
   parties_.Complete();
-  Log(*parts_.log, LogLevel::kInfo, "task complete", {{"round", ran.report.round}});
-  AddEvent(EventOf(CoordinatorEvent::Kind::kTaskComplete, ran.report));
+  events_.TaskComplete(ran.report);
 }
 
 // --- time and events ---
@@ -541,34 +545,11 @@ Time CoordinatorCore::NextTick() const {
   if (const auto* gathering = std::get_if<Gathering>(&phase_)) {
     due = std::max(gathering->look_at, gathering->not_before);
   } else if (const auto* running = std::get_if<Running>(&phase_)) {
-    due = running->round.NextTick();
+    due = running->cohorts.NextTick();
   } else if (const auto* recording = std::get_if<Recording>(&phase_)) {
     due = recording->retry_at;
   }
   return std::min(due, parties_.NextTick());
-}
-
-// Told once while it lasts, so that an hour of a full disk does not push out other events.
-void CoordinatorCore::Trouble(const Status& status) {
-  if (trouble_.code() == status.code() && trouble_.message() == status.message()) return;
-  trouble_ = status;
-  Log(*parts_.log, LogLevel::kWarn, "the store failed; trying again every second",
-      {{"code", static_cast<int32_t>(status.code())}});
-  CoordinatorEvent event = EventOf(CoordinatorEvent::Kind::kTrouble, {});
-  event.trouble = status;
-  AddEvent(std::move(event));
-}
-
-void CoordinatorCore::AddEvent(CoordinatorEvent event) {
-  if (events_.size() >= limits::kEventsMax) events_.pop_front();
-  events_.push_back(std::move(event));
-}
-
-std::vector<CoordinatorEvent> CoordinatorCore::TakeEvents() {
-  std::vector<CoordinatorEvent> taken(std::make_move_iterator(events_.begin()),
-                                      std::make_move_iterator(events_.end()));
-  events_.clear();
-  return taken;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "chorus/store.h"
@@ -9,9 +10,16 @@
 namespace chorus {
 namespace {
 
+// Rounds descend from the largest, so that the latest come first.
+using EvidenceKey = std::tuple<uint64_t, uint32_t, PublicKey>;
+EvidenceKey KeyOf(const Evidence& evidence) {
+  return {UINT64_MAX - evidence.round, evidence.cohort, evidence.identity};
+}
+
 struct Content {
   std::map<TaskId, TaskRecord> tasks;
   std::map<TaskId, std::map<uint64_t, RoundReport>> rounds;
+  std::map<TaskId, std::map<EvidenceKey, Evidence>> evidence;
   std::map<Digest, Bytes> models;
 };
 
@@ -34,9 +42,7 @@ class MemoryTransaction final : public Transaction {
   }
 
   Status PutRound(const TaskId& task, const RoundReport& round) override {
-    if (round.round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
-    if (!written_.tasks.contains(task) && !kept_.tasks.contains(task))
-      return NotFound("the store has no such task: put it before its rounds");
+    CHORUS_TRY(CheckKnown(task, round.round));
     written_.rounds[task].insert_or_assign(round.round, round);
     return OkStatus();
   }
@@ -60,6 +66,32 @@ class MemoryTransaction final : public Transaction {
     return reports;
   }
 
+  Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
+    CHORUS_TRY(CheckKnown(task, evidence.round));
+    const auto kept = kept_.evidence.find(task);
+    if (kept != kept_.evidence.end() && kept->second.contains(KeyOf(evidence))) return OkStatus();
+    written_.evidence[task].emplace(KeyOf(evidence), evidence);
+    return OkStatus();
+  }
+
+  Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) override {
+    std::map<EvidenceKey, const Evidence*> found;
+    for (const Content* content : {&kept_, &std::as_const(written_)}) {
+      const auto evidence = content->evidence.find(task);
+      if (evidence == content->evidence.end()) continue;
+      uint32_t taken = 0;
+      for (auto at = evidence->second.begin(); at != evidence->second.end() && taken < count;
+           ++at, ++taken)
+        found[at->first] = &at->second;
+    }
+    std::vector<Evidence> list;
+    for (const auto& [key, evidence] : found) {
+      if (list.size() == count) break;
+      list.push_back(*evidence);
+    }
+    return list;
+  }
+
   Status PutModel(const Digest& hash, BytesView bytes) override {
     if (written_.models.contains(hash) || kept_.models.contains(hash)) return OkStatus();
     if (crypto::Sha256(bytes) != hash)
@@ -80,6 +112,13 @@ class MemoryTransaction final : public Transaction {
   Content TakeWritten() { return std::exchange(written_, {}); }
 
  private:
+  Status CheckKnown(const TaskId& task, uint64_t round) const {
+    if (round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
+    if (!written_.tasks.contains(task) && !kept_.tasks.contains(task))
+      return NotFound("the store has no such task: put it before its rounds");
+    return OkStatus();
+  }
+
   const Content& kept_;
   Content written_;
 };
@@ -97,6 +136,7 @@ class MemoryStore final : public Store {
       std::map<uint64_t, RoundReport>& kept = kept_.rounds[id];
       for (auto& [number, round] : rounds) kept.insert_or_assign(number, std::move(round));
     }
+    for (auto& [id, evidence] : written.evidence) kept_.evidence[id].merge(std::move(evidence));
     kept_.models.merge(std::move(written.models));
     return OkStatus();
   }

@@ -135,9 +135,9 @@ void Parties::Remove(PartyId id, Status why) {
 
 // --- what waits for a party ---
 
-void Parties::Put(Party& party, Item what, Bytes body, std::optional<Upload> upload) {
+void Parties::Put(Party& party, Item what, std::optional<Upload> upload) {
   CloseUpload(party);
-  party.question = std::move(body);
+  party.question = Bytes();
   party.item = wire::NextReply{.sequence = ++party.sequence, .what = std::move(what)};
   party.upload = std::move(upload);
   if (party.upload) party.upload->sequence = party.sequence;
@@ -145,25 +145,39 @@ void Parties::Put(Party& party, Item what, Bytes body, std::optional<Upload> upl
 }
 
 void Parties::Tell(Party& party, wire::RoundOver over) {
-  Put(party, std::move(over), Bytes(), std::nullopt);
+  Put(party, std::move(over), std::nullopt);
 }
 
-void Parties::Ask(Party& party, wire::Invitation invitation) {
+void Parties::Ask(Party& party, wire::Invitation invitation, uint64_t answer_bytes_max) {
   party.in_round = true;
-  Put(party, std::move(invitation), Bytes(), Upload());
+  Upload upload;
+  upload.bytes_max = answer_bytes_max;
+  Put(party, std::move(invitation), std::move(upload));
 }
 
-void Parties::Ask(Party& party, chorus::Question question) {
-  wire::Question head;
-  head.total_bytes = question.body.size();
-  head.sha256 = crypto::Sha256(question.body);
-  const size_t inline_bytes = std::min(question.body.size(), limits::kChunkBytesMax);
-  head.data.assign(question.body.begin(),
-                   question.body.begin() + static_cast<std::ptrdiff_t>(inline_bytes));
+void Parties::Ask(Party& party, const chorus::Question& question) {
   Upload upload;
   upload.bytes_max = question.answer_bytes_max;
-  party.question_sha256 = head.sha256;
-  Put(party, std::move(head), std::move(question.body), std::move(upload));
+  Put(party, wire::Question{}, std::move(upload));
+}
+
+// What the party is told of its question. Only one that takes more than this is kept: a cohort's
+// questions together can be a hundred times what they are made from.
+Result<wire::Question> Parties::MakeQuestion(Party& party) {
+  Bytes body = std::exchange(party.question, Bytes());
+  if (body.empty()) {
+    CHORUS_TRY_ASSIGN(body, options_.question(party.id));
+  }
+  wire::Question question;
+  question.total_bytes = body.size();
+  question.sha256 = crypto::Sha256(body);
+  const size_t inline_bytes = std::min(body.size(), limits::kChunkBytesMax);
+  question.data.assign(body.begin(), body.begin() + static_cast<std::ptrdiff_t>(inline_bytes));
+  if (inline_bytes < body.size()) {
+    party.question_sha256 = question.sha256;
+    party.question = std::move(body);
+  }
+  return question;
 }
 
 void Parties::CloseUpload(Party& party) {
@@ -220,10 +234,14 @@ void Parties::AnswerParked(Party& party, Result<Bytes> answer) {
   reply(std::move(answer));
 }
 
-Bytes Parties::EncodeItem(const Party& party) {
-  if (const auto* question = std::get_if<wire::Question>(&party.item->what)) {
-    traffic_.down += question->data.size();
-  } else if (const auto* invitation = std::get_if<wire::Invitation>(&party.item->what)) {
+Result<Bytes> Parties::EncodeItem(Party& party) {
+  if (std::holds_alternative<wire::Question>(party.item->what)) {
+    CHORUS_TRY_ASSIGN(wire::Question question, MakeQuestion(party));
+    traffic_.down += question.data.size();
+    return wire::Encode(
+        wire::NextReply{.sequence = party.item->sequence, .what = std::move(question)});
+  }
+  if (const auto* invitation = std::get_if<wire::Invitation>(&party.item->what)) {
     traffic_.down += invitation->task.size();
   }
   return wire::Encode(*party.item);
@@ -318,7 +336,15 @@ void Parties::FinishUpload(Party& party, Status outcome) {
                             .total_bytes = party.upload->total_bytes,
                             .sha256 = party.upload->sha256,
                             .outcome = std::move(outcome)};
-  CloseUpload(party);
+  Withdraw(party);
+}
+
+bool Parties::Contradicts(const Party& party, const wire::UploadRequest& request) const {
+  return party.answered && party.answered->outcome.ok() &&
+         party.answered->sequence == request.sequence && party.sequence == request.sequence &&
+         party.answered->sha256 != request.sha256 && request.offset == 0 &&
+         request.data.size() == request.total_bytes &&
+         crypto::Sha256(request.data) == request.sha256;
 }
 
 Result<wire::DownloadReply> Parties::Chunk(const Party& party, BytesView body, uint64_t offset) {
@@ -341,32 +367,52 @@ std::vector<PartyId> Parties::Waiting(Time now) const {
   std::vector<PartyId> waiting;
   for (const auto& [id, party] : parties_) {
     if (party.in_round || party.item) continue;
+    if (options_.standing != nullptr && options_.standing->Expelled(party.identity)) continue;
     if (party.parked || now - party.contact <= kContactLately) waiting.push_back(id);
   }
   return waiting;
 }
 
-std::vector<PartyId> Parties::Select(std::vector<PartyId> waiting, size_t count,
-                                     const std::optional<SelectionSeed>& experiment) {
-  const size_t chosen = std::min(count, waiting.size());
-  if (experiment) {
-    const Bytes seed = std::move(Writer().U64(experiment->seed)).Take();
-    const Bytes round = std::move(Writer().U64(experiment->round)).Take();
-    std::vector<std::pair<Digest, PartyId>> ranked;
-    ranked.reserve(waiting.size());
-    for (const PartyId id : waiting) {
-      const Bytes serial = std::move(Writer().U64(parties_.at(id).serial)).Take();
-      ranked.emplace_back(crypto::LabeledHash("CHORUS1/select", {seed, round, serial}), id);
+void Parties::Shuffle(std::vector<PartyId>& ids, const Selection& selection) {
+  if (!selection.experiment_seed) {
+    for (size_t i = 0; i + 1 < ids.size(); ++i) {
+      std::swap(ids[i], ids[i + UniformBelow(*options_.rng, ids.size() - i)]);
     }
-    std::sort(ranked.begin(), ranked.end());
-    std::transform(ranked.begin(), ranked.end(), waiting.begin(),
-                   [](const std::pair<Digest, PartyId>& entry) { return entry.second; });
-  } else {
-    for (size_t i = 0; i < chosen; ++i) {
-      std::swap(waiting[i], waiting[i + UniformBelow(*options_.rng, waiting.size() - i)]);
-    }
+    return;
   }
-  waiting.resize(chosen);
+  const Bytes seed = std::move(Writer().U64(*selection.experiment_seed)).Take();
+  const Bytes round = std::move(Writer().U64(selection.round)).Take();
+  std::vector<std::pair<Digest, PartyId>> ranked;
+  ranked.reserve(ids.size());
+  for (const PartyId id : ids) {
+    const Bytes serial = std::move(Writer().U64(parties_.at(id).serial)).Take();
+    ranked.emplace_back(crypto::LabeledHash("CHORUS1/select", {seed, round, serial}), id);
+  }
+  std::sort(ranked.begin(), ranked.end());
+  std::transform(ranked.begin(), ranked.end(), ids.begin(),
+                 [](const std::pair<Digest, PartyId>& entry) { return entry.second; });
+}
+
+std::vector<PartyId> Parties::Select(std::vector<PartyId> waiting, size_t count,
+                                     const Selection& selection) {
+  Shuffle(waiting, selection);
+  if (waiting.size() <= count || options_.standing == nullptr) {
+    waiting.resize(std::min(count, waiting.size()));
+    return waiting;
+  }
+  std::vector<std::pair<uint64_t, PartyId>> ranked;
+  ranked.reserve(waiting.size());
+  for (const PartyId id : waiting) {
+    ranked.emplace_back(options_.standing->Strikes(parties_.at(id).identity, selection.round), id);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  ranked.resize(count);
+  std::transform(ranked.begin(), ranked.end(), waiting.begin(),
+                 [](const std::pair<uint64_t, PartyId>& entry) { return entry.second; });
+  waiting.resize(count);
+  // Those with strikes are last now, and cut into cohorts in this order they would all be in one.
+  if (count > 0 && ranked.back().first > 0) Shuffle(waiting, selection);
   return waiting;
 }
 

@@ -17,6 +17,7 @@
 #include "chorus/host.h"
 #include "chorus/status.h"
 #include "coordinator/core.h"
+#include "coordinator/standing.h"
 #include "crypto/crypto.h"
 #include "wire/wire.h"
 
@@ -55,9 +56,10 @@ struct Party {
 
   uint64_t sequence = 0;                // of the latest item
   std::optional<wire::NextReply> item;  // the latest item, while not dealt with
-  Bytes question;                       // the whole body of the latest question
-  Digest question_sha256{};
-  Reply parked;  // a Next that waits; answered at parked_until at the latest
+  Bytes
+      question;  // the latest question, where it is longer than a chunk; shorter ones are made anew
+  Digest question_sha256{};  // of `question`
+  Reply parked;              // a Next that waits; answered at parked_until at the latest
   uint64_t parked_done = 0;
   Time parked_until{};
   std::optional<Upload> upload;  // what may be sent now
@@ -75,15 +77,19 @@ struct Admission {
   std::optional<PartyId> replaced;  // the same identity's older session, which is gone
 };
 
-struct SelectionSeed {
-  uint64_t seed = 0;
+// Whom to select for.
+struct Selection {
   uint64_t round = 0;
+  std::optional<uint64_t> experiment_seed;
 };
 
 struct PartiesOptions {
   PublicKey coordinator{};                     // what clients sign their check-in for
   const IdentityVerifier* verifier = nullptr;  // must outlive the object, as `rng`
   Rng* rng = nullptr;
+  const Standing* standing = nullptr;  // null: nobody is held anything against; likewise
+  // Makes what a party is asked, whenever it is given to it.
+  std::function<Result<Bytes>(PartyId)> question = nullptr;
   // Bounds; tests make them small.
   size_t sessions_max = 0;
   uint64_t uploads_in_flight_bytes_max = 0;
@@ -113,8 +119,9 @@ class Parties {
   // Each makes its argument the party's next item, in place of the one before, and answers a parked
   // Next. What the party was sending for the item before is dropped.
   void Tell(Party& party, wire::RoundOver over);
-  void Ask(Party& party, wire::Invitation invitation);  // answered by an upload of no bytes
-  void Ask(Party& party, chorus::Question question);
+  // Answered by an upload of at most so many bytes.
+  void Ask(Party& party, wire::Invitation invitation, uint64_t answer_bytes_max);
+  void Ask(Party& party, const chorus::Question& question);
   // Nothing is asked of the party any more: its step has closed.
   void Withdraw(Party& party);
   // Likewise, and it has nothing more to do with its round.
@@ -126,20 +133,26 @@ class Parties {
   void Complete();
 
   // Takes one chunk. True: the answer is whole and lies in party.upload->buffer, and the caller
-  // gives its judgement to FinishUpload. False: there is more to come, or it was answered before;
-  // *received says how many bytes are held.
+  // gives its judgement to FinishUpload; what it answered is not given again. False: there is more
+  // to come, or it was answered before; *received says how many bytes are held.
   Result<bool> Receive(Party& party, const wire::UploadRequest& request, uint64_t* received);
   void FinishUpload(Party& party, Status outcome);
+  // Whether the request is, whole, another answer to what the party has answered last, while it is
+  // asked nothing else. Only one that fits a request is looked at.
+  bool Contradicts(const Party& party, const wire::UploadRequest& request) const;
 
   // A chunk of `body` from `offset` on; kOutOfRange at its end and beyond.
   Result<wire::DownloadReply> Chunk(const Party& party, BytesView body, uint64_t offset);
 
-  // Ids, ascending, of those who are in no round, have no item to deal with, and called lately.
+  // Ids, ascending, of those who are in no round, have no item to deal with, called lately, and are
+  // not expelled.
   std::vector<PartyId> Waiting(Time now) const;
-  // At most `count` of `waiting` (ascending ids): a uniform draw; or, in an experiment, the first
-  // by a hash of its seed, the round and their issuer's number, whatever order they came in.
+  // At most `count` of `waiting` (ascending ids): a uniform draw in a uniform order; or, in an
+  // experiment, the first by a hash of its seed, the round and their issuer's number, whatever
+  // order they came in. Who has strikes is drawn only when there are too few without, and then
+  // stands among the others as anybody.
   std::vector<PartyId> Select(std::vector<PartyId> waiting, size_t count,
-                              const std::optional<SelectionSeed>& experiment);
+                              const Selection& selection);
   // Answers the parked calls that waited long enough, and forgets the sessions that were idle too
   // long.
   void Tick(Time now);
@@ -148,14 +161,16 @@ class Parties {
   Traffic TakeTraffic() { return std::exchange(traffic_, {}); }
 
  private:
+  void Shuffle(std::vector<PartyId>& ids, const Selection& selection);
   Status CheckChallenge(const Digest& challenge, Time now) const;
   Digest MakeChallenge(uint64_t number, Time now) const;
   Status RefuseUpload(const Party& party, const wire::UploadRequest& request) const;
   Status Append(Upload& upload, BytesView data);
-  void Put(Party& party, Item what, Bytes body, std::optional<Upload> upload);
+  void Put(Party& party, Item what, std::optional<Upload> upload);
   void CloseUpload(Party& party);
   void AnswerParked(Party& party, Result<Bytes> answer);
-  Bytes EncodeItem(const Party& party);
+  Result<Bytes> EncodeItem(Party& party);
+  Result<wire::Question> MakeQuestion(Party& party);
   Bytes EncodeWait(uint64_t done) const;
   void Remove(PartyId id, Status why);
 

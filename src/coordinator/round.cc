@@ -53,6 +53,14 @@ Status CheckCohort(const CohortSpec& cohort) {
   if (cohort.maximum > limits::kCohortMax) {
     return InvalidArgument("cohort.maximum must be at most " + std::to_string(limits::kCohortMax));
   }
+  if (cohort.parallel == 0 || cohort.parallel > limits::kParallelCohortsMax) {
+    return InvalidArgument("cohort.parallel must be between 1 and " +
+                           std::to_string(limits::kParallelCohortsMax));
+  }
+  if (uint64_t{cohort.parallel} * cohort.target > limits::kSessionsMax) {
+    return InvalidArgument("cohort.parallel * cohort.target must be at most " +
+                           std::to_string(limits::kSessionsMax));
+  }
   return OkStatus();
 }
 
@@ -145,6 +153,10 @@ Status ValidateTask(const TaskSpec& task) {
                     math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum));
   CHORUS_TRY(InField("encoding.bound",
                      math::CheckNoWrap(task.cohort.maximum, task.encoding.bound, encoding.bits)));
+  CHORUS_TRY(InField(
+      "cohort.parallel",
+      math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum * task.cohort.parallel)
+          .status()));
   if (task.protocol == Protocol::kSecAgg) {
     CHORUS_TRY(CheckSecAgg(task.secagg, task.cohort));
   } else if (task.protocol != Protocol::kPlain) {
@@ -170,6 +182,7 @@ namespace {
 constexpr uint64_t kUploadBytesPerSecond = uint64_t{256} << 10U;
 constexpr uint64_t kHedgePercent = 95;
 constexpr std::string_view kTrainingStep = "training";
+constexpr int64_t kSecondsADay = 24 * 3'600;
 
 uint32_t Milliseconds(Time time) { return static_cast<uint32_t>(time.count()); }
 
@@ -321,9 +334,14 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
   return params;
 }
 
+uint64_t ReadyBytesMax(const TaskSpec& task) {
+  return task.protocol == Protocol::kSecAgg ? aggregation::kPreKeyRecordBytesMax : 0;
+}
+
 Round::Round(RoundOptions options, Time now)
     : options_(std::move(options)),
       members_(options_.invited.begin(), options_.invited.end()),
+      blame_(std::make_unique<std::vector<aggregation::Blame>>()),
       phase_(Training{}) {
   Step& step = std::get<Training>(phase_).step;
   step.pending = members_;
@@ -357,15 +375,32 @@ Status Round::Hear(PartyId from, BytesView answer) {
     }
     if (IsInputStep(aggregating->index)) contributed_.insert(from);
   } else if (auto* training = std::get_if<Training>(&phase_)) {
-    if (!answer.empty()) {
+    if (answer.size() > ReadyBytesMax(*options_.task)) {
       Leave(from, Departure::kFailed);
-      return InvalidArgument("an invitation is answered by an upload of no bytes");
+      return InvalidArgument("an invitation is answered by no bytes, or by pre-keys in SecAgg");
     }
+    if (!answer.empty()) training->prekeys.push_back({from, Bytes(answer.begin(), answer.end())});
     training->ready.push_back(from);
   }
   step->pending.erase(from);
   ++step->answered;
   return OkStatus();
+}
+
+void Round::HearAgain(PartyId from, BytesView answer) {
+  auto* aggregating = std::get_if<Aggregating>(&phase_);
+  // Who is still to be heard would be heard for the first time.
+  if (aggregating == nullptr || !members_.contains(from)) return;
+  if (aggregating->step.pending.contains(from)) return;
+  // The aggregator refuses it, and keeps what it proves.
+  static_cast<void>(aggregating->aggregator->Hear(from, answer));
+}
+
+Result<Bytes> Round::Body(PartyId to) {
+  if (auto* aggregating = std::get_if<Aggregating>(&phase_)) {
+    return aggregating->aggregator->Body(to);
+  }
+  return NotFound("no step of the protocol is open");
 }
 
 void Round::Leave(PartyId party, Departure departure) {
@@ -381,6 +416,13 @@ Time Round::NextTick() const {
   const Step* step = OpenStep();
   if (step == nullptr) return Time::max();
   return step->hedge_until ? std::min(step->deadline, *step->hedge_until) : step->deadline;
+}
+
+void Round::Postpone(Time by) {
+  Step* step = OpenStep();
+  if (step == nullptr) return;
+  step->deadline += by;
+  if (step->hedge_until) *step->hedge_until += by;
 }
 
 std::string_view Round::step() const {
@@ -441,15 +483,24 @@ void Round::Close(const Step& step) {
 Round::Phase Round::AfterTraining(Training& training, Time now) {
   // Who was ready and has left since is not to be counted on.
   std::erase_if(training.ready, [this](PartyId party) { return !members_.contains(party); });
+  std::erase_if(training.prekeys, [this](const aggregation::PreKey& prekey) {
+    return !members_.contains(prekey.from);
+  });
   if (training.ready.size() < options_.task->cohort.minimum) {
     return Ended{Aborted("too few clients were ready: " + std::to_string(training.ready.size()) +
                          " of at least " + std::to_string(options_.task->cohort.minimum))};
   }
+  const int64_t unix_now = options_.clock->UnixSeconds();
+  options_.seen_keys->Advance(unix_now / kSecondsADay);
   Result<std::unique_ptr<Aggregator>> aggregator =
       aggregation::NewAggregator({.params = options_.params,
                                   .signing_seed = options_.signing_seed,
                                   .verifier = options_.verifier,
                                   .parties = std::move(training.ready),
+                                  .blame = blame_.get(),
+                                  .seen_keys = options_.seen_keys,
+                                  .prekeys = std::move(training.prekeys),
+                                  .unix_now = unix_now,
                                   .executor = options_.executor});
   if (!aggregator.ok()) return Ended{aggregator.status()};
   Result<Step> step = AskStep(**aggregator, 0, now);
@@ -475,16 +526,18 @@ Result<Step> Round::AskStep(Aggregator& aggregator, size_t index, Time now) {
   Step step;
   step.asked = static_cast<uint32_t>(questions.size());
   uint64_t answer_bytes_max = 0;
-  for (Question& question : questions) {
+  for (const Question& question : questions) {
     answer_bytes_max = std::max(answer_bytes_max, question.answer_bytes_max);
     // Who has left after its last answer is asked by the protocol, and will not answer.
     if (!members_.contains(question.to)) continue;
     step.pending.insert(question.to);
-    news_.questions.push_back(std::move(question));
+    news_.questions.push_back(question);
   }
   for (auto member = members_.begin(); member != members_.end();) {
-    // The protocol goes on without this one. Who is in the sum already stays to hear of its end.
-    if (step.pending.contains(*member) || Contributed(*member)) {
+    // The protocol goes on without this one. Who is in the sum already stays to hear of its end,
+    // and whose pre-key was taken has nothing to answer for keys.
+    if (step.pending.contains(*member) || Contributed(*member) ||
+        steps[index] == aggregation::Step::kKeys) {
       ++member;
     } else {
       news_.lost.push_back(*member);

@@ -57,13 +57,19 @@ struct RoundOptions {
   aggregation::SessionParams params;
   BytesView signing_seed;
   const IdentityVerifier* verifier = nullptr;
-  Executor* executor = nullptr;  // for unmasking; null: on the caller's thread
-  std::vector<PartyId> invited;  // distinct
+  const Clock* clock = nullptr;                // the age of session keys; must outlive the round
+  aggregation::SeenKeys* seen_keys = nullptr;  // of all sessions; must outlive the round
+  Executor* executor = nullptr;                // for unmasking; null: on the caller's thread
+  std::vector<PartyId> invited;                // distinct
 };
+
+// The longest answer to an invitation: none, or under SecAgg a record of pre-keys.
+uint64_t ReadyBytesMax(const TaskSpec& task);
 
 // A step that has ended: the training first, then the protocol's.
 struct ClosedStep {
   std::string_view name;
+  uint32_t cohort = 1;  // of the round
   uint32_t asked = 0;
   uint32_t answered = 0;
 };
@@ -88,6 +94,7 @@ struct Step {
 struct Training {
   Step step;
   std::vector<PartyId> ready;
+  std::vector<aggregation::PreKey> prekeys;  // of some who are ready
 };
 struct Aggregating {
   std::unique_ptr<Aggregator> aggregator;
@@ -103,10 +110,17 @@ class Round {
  public:
   Round(RoundOptions options, Time now);
 
-  // Takes an answer: of no bytes to the invitation, then the protocol's. A failure is what to tell
+  // Takes an answer: to the invitation of no bytes or, under SecAgg, a record of pre-keys, which is
+  // judged when the protocol begins; then the protocol's. A failure is what to tell
   // its sender, who is then out of the round. kFailedPrecondition: not asked in this step, or
   // answered already.
   Status Hear(PartyId from, BytesView answer);
+  // Another answer of a party that was heard in this step. It changes nothing, but two signed
+  // answers that differ are proof against their sender.
+  void HearAgain(PartyId from, BytesView answer);
+  // What to ask a party of RoundNews::questions; kNotFound once its step is over or it has
+  // answered.
+  Result<Bytes> Body(PartyId to);
   // The party will not answer: it declined, its session ended, or it failed. The step does not
   // wait for it. Of a party that is not in the round: no effect.
   enum class Departure : uint8_t { kDeclined, kFailed };
@@ -114,6 +128,8 @@ class Round {
   // Does what is due by `now`. Call it after every Hear and Leave, and at NextTick().
   void Advance(Time now);
   Time NextTick() const;  // Time::max() once ended
+  // Moves the open step's deadline: for so long nobody could be heard.
+  void Postpone(Time by);
 
   RoundNews TakeNews() { return std::exchange(news_, {}); }
   std::string_view step() const;  // the open step's name; empty once ended
@@ -123,6 +139,8 @@ class Round {
 
   uint32_t declined() const { return declined_; }
   const std::vector<uint32_t>& dropouts() const { return dropouts_; }  // of the closed steps
+  // What was found against parties.
+  std::vector<aggregation::Blame> TakeBlame() { return std::exchange(*blame_, {}); }
 
  private:
   using Phase = std::variant<Training, Aggregating, Ended>;
@@ -141,6 +159,8 @@ class Round {
   uint32_t declined_ = 0;
   std::vector<uint32_t> dropouts_;
   RoundNews news_;
+  // Where the aggregator finds it, wherever the round is moved.
+  std::unique_ptr<std::vector<aggregation::Blame>> blame_;
   Phase phase_;
 };
 

@@ -40,7 +40,16 @@ constexpr const char* kMigrations[] = {
     "CREATE TABLE model (hash BLOB PRIMARY KEY NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE model_chunk ("
     "  hash BLOB NOT NULL REFERENCES model (hash), chunk INTEGER NOT NULL, bytes BLOB NOT NULL,"
-    "  PRIMARY KEY (hash, chunk));"};
+    "  PRIMARY KEY (hash, chunk));",
+    // Rounds of before had one cohort, which is in the model when the round is.
+    "ALTER TABLE round ADD COLUMN cohorts INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE round ADD COLUMN cohorts_committed INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE round SET cohorts_committed = 1 WHERE state = 1;"
+    "CREATE TABLE evidence ("
+    "  task BLOB NOT NULL REFERENCES task (id), round INTEGER NOT NULL, cohort INTEGER NOT NULL,"
+    "  identity BLOB NOT NULL, first_message BLOB NOT NULL, first_signature BLOB NOT NULL,"
+    "  second_message BLOB NOT NULL, second_signature BLOB NOT NULL,"
+    "  PRIMARY KEY (task, round, cohort, identity)) WITHOUT ROWID;"};
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 
 struct CloseDatabase {
@@ -209,7 +218,20 @@ Status ReadRound(Statement& row, RoundReport& report) {
   report.loss = row.TakeDouble();
   report.accuracy = row.TakeDouble();
   report.evaluated = row.TakeU64();
+  report.cohorts = row.TakeU32();
+  report.cohorts_committed = row.TakeU32();
   return OkStatus();
+}
+
+Status ReadEvidence(Statement& row, Evidence& evidence) {
+  row.NextRow();
+  evidence.round = row.TakeU64();
+  evidence.cohort = row.TakeU32();
+  CHORUS_TRY(row.Take(evidence.identity));
+  CHORUS_TRY(row.Take(evidence.first.message));
+  CHORUS_TRY(row.Take(evidence.first.signature));
+  CHORUS_TRY(row.Take(evidence.second.message));
+  return row.Take(evidence.second.signature);
 }
 
 class SqliteTransaction final : public Transaction {
@@ -245,22 +267,20 @@ class SqliteTransaction final : public Transaction {
   }
 
   Status PutRound(const TaskId& task, const RoundReport& round) override {
-    if (round.round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
-    CHORUS_TRY_ASSIGN(const bool known,
-                      Statement(database_, "SELECT 1 FROM task WHERE id = ?").Bind(task).Step());
-    if (!known) return NotFound("the store has no such task: put it before its rounds");
+    CHORUS_TRY(CheckKnown(task, round.round));
     const Bytes dropouts = EncodeDropouts(round.dropouts);
     Statement put(database_,
                   "REPLACE INTO round (task, round, state, code, reason, model, invited,"
                   " contributors, refused, dropouts, bytes_up, bytes_down, duration_ms, examples,"
-                  " loss, accuracy, evaluated)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+                  " loss, accuracy, evaluated, cohorts, cohorts_committed)"
+                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     put.Bind(task).Bind(round.round).Bind(static_cast<uint64_t>(round.state));
     put.Bind(static_cast<uint64_t>(round.code)).Bind(round.reason).Bind(round.model);
     put.Bind(uint64_t{round.invited}).Bind(uint64_t{round.contributors});
     put.Bind(uint64_t{round.refused}).Bind(dropouts).Bind(round.bytes_up).Bind(round.bytes_down);
     put.Bind(round.duration_ms).Bind(round.examples).Bind(round.loss).Bind(round.accuracy);
-    return Written(put.Bind(round.evaluated).Run());
+    put.Bind(round.evaluated).Bind(uint64_t{round.cohorts});
+    return Written(put.Bind(uint64_t{round.cohorts_committed}).Run());
   }
 
   Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
@@ -270,12 +290,38 @@ class SqliteTransaction final : public Transaction {
     Statement find(database_,
                    "SELECT round, state, code, reason, model, invited, contributors, refused,"
                    " dropouts, bytes_up, bytes_down, duration_ms, examples, loss, accuracy,"
-                   " evaluated FROM round WHERE task = ? AND round >= ? ORDER BY round LIMIT ?");
+                   " evaluated, cohorts, cohorts_committed FROM round WHERE task = ? AND round >= "
+                   "? ORDER BY round LIMIT ?");
     find.Bind(task).Bind(first).Bind(uint64_t{count});
     while (true) {
       CHORUS_TRY_ASSIGN(const bool row, find.Step());
       if (!row) return reports;
       CHORUS_TRY(ReadRound(find, reports.emplace_back()));
+    }
+  }
+
+  Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
+    CHORUS_TRY(CheckKnown(task, evidence.round));
+    Statement put(database_,
+                  "INSERT OR IGNORE INTO evidence (task, round, cohort, identity, first_message,"
+                  " first_signature, second_message, second_signature)"
+                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+    put.Bind(task).Bind(evidence.round).Bind(uint64_t{evidence.cohort}).Bind(evidence.identity);
+    put.Bind(evidence.first.message).Bind(evidence.first.signature);
+    return Written(put.Bind(evidence.second.message).Bind(evidence.second.signature).Run());
+  }
+
+  Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) override {
+    std::vector<Evidence> list;
+    Statement find(database_,
+                   "SELECT round, cohort, identity, first_message, first_signature,"
+                   " second_message, second_signature FROM evidence WHERE task = ?"
+                   " ORDER BY round DESC, cohort, identity LIMIT ?");
+    find.Bind(task).Bind(uint64_t{count});
+    while (true) {
+      CHORUS_TRY_ASSIGN(const bool row, find.Step());
+      if (!row) return list;
+      CHORUS_TRY(ReadEvidence(find, list.emplace_back()));
     }
   }
 
@@ -324,6 +370,12 @@ class SqliteTransaction final : public Transaction {
   const Status& failed() const { return failed_; }
 
  private:
+  Status CheckKnown(const TaskId& task, uint64_t round) {
+    if (round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
+    CHORUS_TRY_ASSIGN(const bool known,
+                      Statement(database_, "SELECT 1 FROM task WHERE id = ?").Bind(task).Step());
+    return known ? OkStatus() : NotFound("the store has no such task: put it before its rounds");
+  }
   static Status Damaged() {
     return DataLoss("a model of the store is damaged: restore the file from a copy");
   }

@@ -89,8 +89,25 @@ PublicKey X25519Public(BytesView secret);
 // Whether the bytes are the one encoding of their point: below 2^255 - 19. Others agree on the same
 // secrets, so a protocol that tells keys apart by their bytes must refuse them.
 bool X25519Canonical(const PublicKey& key);
-// The shared secret; not uniform: feed it to HKDF. kInvalidArgument when the peer's point is of low
-// order. Constant time.
+// A secret made ready to agree with many peers, because making it ready costs as much as an
+// agreement. Wiped on destruction. Thread-compatible.
+class X25519Key {
+ public:
+  explicit X25519Key(BytesView secret);  // 32 raw bytes, clamped on use
+  ~X25519Key();
+  X25519Key(X25519Key&&) noexcept;
+  X25519Key& operator=(X25519Key&&) noexcept;
+  const PublicKey& Public() const { return public_; }
+  // The shared secret; not uniform: feed it to HKDF. kInvalidArgument when the peer's point is of
+  // low order. Constant time.
+  Result<SecretBytes> Agree(const PublicKey& peer) const;
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+  PublicKey public_{};
+};
+// The same with a secret that agrees once.
 Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer);
 
 // --- Ed25519 [RFC 8032] ---

@@ -24,8 +24,7 @@ OwnedKey PeerKey(const char* algorithm, const PublicKey& raw) {
   return key;
 }
 
-PublicKey PublicOf(const char* algorithm, BytesView secret) {
-  const OwnedKey key = PrivateKey(algorithm, secret);
+PublicKey PublicOf(const OwnedKey& key) {
   PublicKey raw{};
   size_t size = raw.size();
   Require(EVP_PKEY_get_raw_public_key(key.get(), raw.data(), &size) == 1);
@@ -63,7 +62,7 @@ bool IsLowOrder(const PublicKey& key) {
 
 }  // namespace
 
-PublicKey X25519Public(BytesView secret) { return PublicOf(kX25519, secret); }
+PublicKey X25519Public(BytesView secret) { return PublicOf(PrivateKey(kX25519, secret)); }
 
 bool X25519Canonical(const PublicKey& key) {
   if ((key[31] & 0x80) != 0) return false;
@@ -73,25 +72,45 @@ bool X25519Canonical(const PublicKey& key) {
   return true;
 }
 
-Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer) {
+struct X25519Key::Context {
+  OwnedKey key;
+  OwnedKeyContext derivation;
+};
+
+X25519Key::X25519Key(BytesView secret) : context_(std::make_unique<Context>()) {
+  context_->key = PrivateKey(kX25519, secret);
+  public_ = PublicOf(context_->key);
+  context_->derivation.reset(EVP_PKEY_CTX_new_from_pkey(nullptr, context_->key.get(), nullptr));
+  Require(context_->derivation != nullptr);
+  Require(EVP_PKEY_derive_init(context_->derivation.get()) == 1);
+}
+
+X25519Key::~X25519Key() = default;
+X25519Key::X25519Key(X25519Key&&) noexcept = default;
+X25519Key& X25519Key::operator=(X25519Key&&) noexcept = default;
+
+Result<SecretBytes> X25519Key::Agree(const PublicKey& peer) const {
   const ErrorScope errors;
-  const OwnedKey own_key = PrivateKey(kX25519, secret);
+  Require(context_ != nullptr);
+  EVP_PKEY_CTX* const derivation = context_->derivation.get();
   const OwnedKey peer_key = PeerKey(kX25519, peer);
-  const OwnedKeyContext context(EVP_PKEY_CTX_new_from_pkey(nullptr, own_key.get(), nullptr));
-  Require(context != nullptr);
-  Require(EVP_PKEY_derive_init(context.get()) == 1);
-  Require(EVP_PKEY_derive_set_peer(context.get(), peer_key.get()) == 1);
+  constexpr int kUnchecked = 0;  // there is nothing to check: every 32 bytes are a point
+  Require(EVP_PKEY_derive_set_peer_ex(derivation, peer_key.get(), kUnchecked) == 1);
   SecretBytes shared(kKeyBytes);
   size_t size = shared.size();
   // Fails exactly when the shared secret is all zeros [RFC 7748, 6.1].
-  if (EVP_PKEY_derive(context.get(), shared.RevealMutable().data(), &size) != 1) {
+  if (EVP_PKEY_derive(derivation, shared.RevealMutable().data(), &size) != 1) {
     return InvalidArgument("a peer's public key is a point of low order; refuse the peer");
   }
   Require(size == kKeyBytes);
   return shared;
 }
 
-PublicKey Ed25519Public(BytesView seed) { return PublicOf(kEd25519, seed); }
+Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer) {
+  return X25519Key(secret).Agree(peer);
+}
+
+PublicKey Ed25519Public(BytesView seed) { return PublicOf(PrivateKey(kEd25519, seed)); }
 
 Signature Ed25519Sign(BytesView seed, BytesView message) {
   const OwnedKey key = PrivateKey(kEd25519, seed);

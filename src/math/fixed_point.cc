@@ -124,6 +124,11 @@ uint64_t PeakOf(const std::vector<Word>& words, int bits) {
   return peak;
 }
 
+uint64_t PeakIn(const Sum& sum, int bits) {
+  return std::visit([bits](const auto& words) { return uint64_t{PeakOf(words, bits)}; },
+                    sum.values);
+}
+
 template <typename Word>
 void ScaleInto(const std::vector<Word>& words, int bits, double scale, std::span<float> out) {
   using Signed = std::make_signed_t<Word>;
@@ -132,6 +137,21 @@ void ScaleInto(const std::vector<Word>& words, int bits, double scale, std::span
     const auto value = static_cast<Signed>(static_cast<Signed>(words[i] << unused) >> unused);
     out[i] = static_cast<float>(static_cast<double>(value) * scale);
   }
+}
+
+// Adds each of `words`, read as `bits` wide, to the word of `total` in its place.
+template <typename Wide, typename Word>
+void AddWords(std::vector<Wide>& total, const std::vector<Word>& words, int bits) {
+  using Signed = std::make_signed_t<Word>;
+  const int unused = std::numeric_limits<Word>::digits - bits;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const auto value = static_cast<Signed>(static_cast<Signed>(words[i] << unused) >> unused);
+    total[i] = static_cast<Wide>(total[i] + static_cast<Wide>(value));
+  }
+}
+
+bool HasShape(const Sum& sum, uint64_t vector_dim, int bits) {
+  return DimOf(sum.values) == vector_dim && sum.values.index() == ZeroVector(0, bits).index();
 }
 
 // The sums of the four metric coordinates.
@@ -160,6 +180,15 @@ Status CheckMetrics(const FixedPoint& encoding, const MetricSums& sums, uint32_t
     return Aborted("the sum's metrics contradict each other");
   }
   return OkStatus();
+}
+
+MetricSums MetricsOf(const FixedPoint& encoding, const Sum& sum) {
+  return {
+      .examples = SignedAt(sum.values, encoding.dim, encoding.bits),
+      .evaluated = SignedAt(sum.values, encoding.dim + 1, encoding.bits),
+      .correct = SignedAt(sum.values, encoding.dim + 2, encoding.bits),
+      .loss = SignedAt(sum.values, encoding.dim + 3, encoding.bits),
+  };
 }
 
 }  // namespace
@@ -244,31 +273,41 @@ Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contri
   return vector;
 }
 
-Result<Mean> Decode(const FixedPoint& encoding, const Sum& sum) {
+Status CheckSum(const FixedPoint& encoding, const Sum& sum) {
   CHORUS_TRY(CheckEncoding(encoding));
   CHORUS_TRY(CheckNoWrap(sum.contributors, encoding.bound, encoding.bits));
-  const uint64_t dim = encoding.dim;
-  if (DimOf(sum.values) != encoding.vector_dim() ||
-      sum.values.index() != ZeroVector(0, encoding.bits).index()) {
+  if (!HasShape(sum, encoding.vector_dim(), encoding.bits)) {
     return InvalidArgument("the sum's dimension or words are not the encoding's");
   }
-  const uint64_t peak =
-      std::visit([&](const auto& words) { return PeakOf(words, encoding.bits); }, sum.values);
-  if (peak > uint64_t{sum.contributors} * encoding.bound) {
+  if (PeakIn(sum, encoding.bits) > uint64_t{sum.contributors} * encoding.bound) {
     return Aborted("the sum has a value that its contributors' bounds do not allow");
   }
-  const MetricSums sums = {
-      .examples = SignedAt(sum.values, dim, encoding.bits),
-      .evaluated = SignedAt(sum.values, dim + 1, encoding.bits),
-      .correct = SignedAt(sum.values, dim + 2, encoding.bits),
-      .loss = SignedAt(sum.values, dim + 3, encoding.bits),
-  };
-  CHORUS_TRY(CheckMetrics(encoding, sums, sum.contributors));
+  return CheckMetrics(encoding, MetricsOf(encoding, sum), sum.contributors);
+}
 
+Status AddSum(const FixedPoint& wide, Sum& total, const Sum& sum, int bits) {
+  CHORUS_TRY(CheckNoWrap(sum.contributors, wide.bound, bits));
+  const uint64_t contributors = uint64_t{total.contributors} + sum.contributors;
+  CHORUS_TRY(CheckNoWrap(contributors, wide.bound, wide.bits));
+  if (!HasShape(sum, wide.vector_dim(), bits) || !HasShape(total, wide.vector_dim(), wide.bits)) {
+    return InvalidArgument("the sum's dimension or words are not the encoding's");
+  }
+  std::visit([bits](auto& to, const auto& words) { AddWords(to, words, bits); }, total.values,
+             sum.values);
+  ReduceBits(total.values, wide.bits);
+  total.contributors = static_cast<uint32_t>(contributors);
+  return OkStatus();
+}
+
+Result<Mean> Decode(const FixedPoint& encoding, const Sum& sum) {
+  CHORUS_TRY(CheckSum(encoding, sum));
+  const uint64_t dim = encoding.dim;
+  const MetricSums sums = MetricsOf(encoding, sum);
   const double weight_max = encoding.examples_max;
   const double scale =
       encoding.clip / encoding.bound * (weight_max / static_cast<double>(sums.examples));
-  if (static_cast<double>(peak) * scale > std::numeric_limits<float>::max()) {
+  const auto peak = static_cast<double>(PeakIn(sum, encoding.bits));
+  if (peak * scale > std::numeric_limits<float>::max()) {
     return Aborted("the sum has a value that its weights do not allow");
   }
   Mean mean;

@@ -28,13 +28,12 @@ uint64_t PackedBytes(uint64_t dim, int bits);
 // Value j in bits [j * bits, (j + 1) * bits) of a little-endian bit stream; pad bits zero. Words
 // above `bits` are cut.
 Bytes Pack(const RingVector& vector, int bits);
+// The same into `packed`, which must be PackedBytes long; else nothing is written.
+void PackInto(const RingVector& vector, int bits, std::span<uint8_t> packed);
 // Adds a packed vector of the same dim to `sum`, words wrapping. kInvalidArgument, with `sum`
 // unchanged: wrong length, or pad bits that are not zero.
 Status AddPacked(RingVector& sum, BytesView packed, int bits);
-// Adds (or subtracts) the little-endian words of `stream` to words [first, first + stream.size() /
-// w) of `vector`. Words past the end of either are left alone.
 enum class Sign : uint8_t { kAdd, kSubtract };
-void ApplyStream(RingVector& vector, uint64_t first, BytesView stream, Sign sign);
 // Word `index`, reduced to `bits` and read as two's complement.
 int64_t SignedAt(const RingVector& vector, uint64_t index, int bits);
 void SetSigned(RingVector& vector, uint64_t index, int64_t value);
@@ -100,6 +99,12 @@ struct Mean {
 // nothing or exceed contributors * W, or the metrics are more than those weights allow: somebody
 // sent garbage and the sum is not to be used. kInvalidArgument on a wrong dim or word size, or more
 // contributors than the bits hold.
+Status CheckSum(const FixedPoint& encoding, const Sum& sum);
+// Adds `sum`, whose residues have `bits`, to `total`, whose encoding is `wide`: as integers, hence
+// exactly, since what two sums add up to need not fit the bits of either. kInvalidArgument, with
+// `total` unchanged: a wrong dim or word size, or more contributors than the wide bits hold.
+Status AddSum(const FixedPoint& wide, Sum& total, const Sum& sum, int bits);
+// Of a sum that passes CheckSum; the same failures, and kAborted when a mean is no float.
 Result<Mean> Decode(const FixedPoint& encoding, const Sum& sum);
 
 // --- secret sharing (shamir.cc) [Shamir 1979; specification 3.1] -----------------------------
@@ -159,8 +164,6 @@ std::vector<uint64_t> LagrangeAtZero(std::span<const uint32_t> xs);
 Result<SecretBytes> OpenSecret(std::span<const Share> shares, std::span<const uint64_t> lagrange);
 
 // --- secret sharing with wrong shares (shamir_decode.cc) [Gao03; specification 3.8] ----------
-inline constexpr size_t kDecodedSharesMax = 4'096;  // above every k of specification 3.6
-
 struct DecodedSecret {
   SecretBytes secret;
   std::vector<uint32_t> wrong;  // the x of the wrong shares, ascending
@@ -173,8 +176,8 @@ struct DecodedSecret {
 // for another secret, and the right ones for wrong: check the secret against what its owner
 // committed to before blaming anybody. kDataLoss: no such secret, or its limbs have bits where a
 // secret has none. kInvalidArgument: a threshold of zero, fewer shares than that or more than
-// kDecodedSharesMax, an x that is zero or comes twice, a limb >= kPrime. O(m^2), for the worst
-// shares too. Not constant time: for whoever may see all the shares.
+// limits::kDecodedSharesMax, an x that is zero or comes twice, a limb >= kPrime. O(m^2), for the
+// worst shares too. Not constant time: for whoever may see all the shares.
 Result<DecodedSecret> DecodeSecret(std::span<const Share> shares, SharingSpec spec);
 
 }  // namespace chorus::math

@@ -131,20 +131,6 @@ void AddAll(std::span<Word> sum, BytesView packed, unsigned bits) {
   AddValues(sum.data() + in_place, sum.size() - in_place, end.data(), bits);
 }
 
-template <typename Word>
-void ApplyWords(Word* words, size_t count, const uint8_t* stream, Sign sign) {
-  const auto load = [stream](size_t i) {
-    Word word = 0;
-    std::memcpy(&word, stream + i * sizeof(Word), sizeof(Word));
-    return word;
-  };
-  if (sign == Sign::kAdd) {
-    for (size_t i = 0; i < count; ++i) words[i] = static_cast<Word>(words[i] + load(i));
-  } else {
-    for (size_t i = 0; i < count; ++i) words[i] = static_cast<Word>(words[i] - load(i));
-  }
-}
-
 }  // namespace
 
 int WordBytesFor(int bits) {
@@ -194,11 +180,15 @@ uint64_t PackedBytes(uint64_t dim, int bits) {
 
 Bytes Pack(const RingVector& vector, int bits) {
   Bytes packed(PackedBytes(DimOf(vector), bits));
-  if (packed.empty()) return packed;
-  std::visit(
-      [&packed, bits](const auto& words) { PackWords(words, static_cast<unsigned>(bits), packed); },
-      vector);
+  PackInto(vector, bits, packed);
   return packed;
+}
+
+void PackInto(const RingVector& vector, int bits, std::span<uint8_t> packed) {
+  if (packed.empty() || packed.size() != PackedBytes(DimOf(vector), bits)) return;
+  std::visit(
+      [packed, bits](const auto& words) { PackWords(words, static_cast<unsigned>(bits), packed); },
+      vector);
 }
 
 Status AddPacked(RingVector& sum, BytesView packed, int bits) {
@@ -218,17 +208,6 @@ Status AddPacked(RingVector& sum, BytesView packed, int bits) {
               bits](auto& words) { AddAll(std::span(words), packed, static_cast<unsigned>(bits)); },
              sum);
   return OkStatus();
-}
-
-void ApplyStream(RingVector& vector, uint64_t first, BytesView stream, Sign sign) {
-  std::visit(
-      [first, stream, sign](auto& words) {
-        if (first >= words.size()) return;
-        const size_t count =
-            std::min<uint64_t>(words.size() - first, stream.size() / sizeof(words[0]));
-        ApplyWords(words.data() + first, count, stream.data(), sign);
-      },
-      vector);
 }
 
 int64_t SignedAt(const RingVector& vector, uint64_t index, int bits) {

@@ -134,17 +134,27 @@ Result<Share> ReadShare(uint32_t x, BytesView bytes) {
 }
 
 std::vector<uint64_t> LagrangeAtZero(std::span<const uint32_t> xs) {
-  std::vector<uint64_t> lagrange;
-  lagrange.reserve(xs.size());
+  // The product of all xs over x_i and over the product of x_j - x_i. The denominators are inverted
+  // together, since an inversion costs a hundred products: `before[i]` is the product of those
+  // before the i-th [Montgomery87].
+  std::vector<uint64_t> denominators(xs.begin(), xs.end());
+  std::vector<uint64_t> before(xs.size());
+  uint64_t all_xs = 1;
+  uint64_t product = 1;
   for (size_t i = 0; i < xs.size(); ++i) {
-    uint64_t numerator = 1;
-    uint64_t denominator = 1;
     for (size_t j = 0; j < xs.size(); ++j) {
       if (j == i) continue;
-      numerator = FieldMultiply(numerator, xs[j]);
-      denominator = FieldMultiply(denominator, FieldSubtract(xs[j], xs[i]));
+      denominators[i] = FieldMultiply(denominators[i], FieldSubtract(xs[j], xs[i]));
     }
-    lagrange.push_back(FieldMultiply(numerator, FieldInverse(denominator)));
+    before[i] = product;
+    product = FieldMultiply(product, denominators[i]);
+    all_xs = FieldMultiply(all_xs, xs[i]);
+  }
+  uint64_t inverse = FieldInverse(product);  // of the first i + 1 denominators, below
+  std::vector<uint64_t> lagrange(xs.size());
+  for (size_t i = xs.size(); i > 0; --i) {
+    lagrange[i - 1] = FieldMultiply(all_xs, FieldMultiply(inverse, before[i - 1]));
+    inverse = FieldMultiply(inverse, denominators[i - 1]);
   }
   return lagrange;
 }

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/limits.h"
 #include "math/math.h"
 
 namespace chorus::math {
@@ -139,7 +140,8 @@ Elements ErrorLocator(std::span<const Share* const> shares, size_t limb, size_t 
 Status CheckShares(std::span<const Share> shares, SharingSpec spec) {
   if (spec.threshold == 0) return InvalidArgument("a threshold must be at least 1");
   if (shares.size() < spec.threshold) return InvalidArgument("fewer shares than the threshold");
-  if (shares.size() > kDecodedSharesMax) return InvalidArgument("too many shares for one secret");
+  if (shares.size() > limits::kDecodedSharesMax)
+    return InvalidArgument("too many shares for one secret");
   std::vector<uint32_t> xs;
   xs.reserve(shares.size());
   for (const Share& share : shares) {

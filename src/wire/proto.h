@@ -34,7 +34,8 @@ inline constexpr size_t kReasonBytesMax = 500;  // of words that a peer gives, a
 inline constexpr int kStepsMax = 16;            // of a round
 inline constexpr int kNestingMax = 16;          // of braces in a file
 
-static_assert(limits::kStatusRoundsMax * (kReasonBytesMax + kStepsMax * 5 + 160) <
+static_assert(limits::kStatusRoundsMax * (kReasonBytesMax + kStepsMax * 5 + 180) +
+                      limits::kStatusEvidenceMax * 260 <
                   limits::kChunkBytesMax,
               "the longest status reply is one message");
 

@@ -116,6 +116,7 @@ void Write(const TaskSpec& from, v1::Task& to) {
   cohort.set_target(from.cohort.target);
   cohort.set_maximum(from.cohort.maximum);
   cohort.set_over_selection_percent(from.cohort.over_selection_percent);
+  if (from.cohort.parallel != 1) cohort.set_parallel(from.cohort.parallel);  // likewise
   Write(from.deadlines, *to.mutable_deadlines());
   to.set_rounds(from.rounds);
   to.set_server_learning_rate(from.server_learning_rate);
@@ -154,6 +155,7 @@ Status Read(const v1::Task& from, TaskSpec& to) {
   Take(cohort.has_maximum(), cohort.maximum(), to.cohort.maximum);
   Take(cohort.has_over_selection_percent(), cohort.over_selection_percent(),
        to.cohort.over_selection_percent);
+  Take(cohort.has_parallel(), cohort.parallel(), to.cohort.parallel);
   CHORUS_TRY(Read(from.deadlines(), to.deadlines));
   Take(from.has_rounds(), from.rounds(), to.rounds);
   Take(from.has_server_learning_rate(), from.server_learning_rate(), to.server_learning_rate);
@@ -356,6 +358,8 @@ void Write(const RoundReport& from, v1::Round& to) {
   to.set_loss(from.loss);
   to.set_accuracy(from.accuracy);
   to.set_evaluated(from.evaluated);
+  to.set_cohorts(from.cohorts);
+  to.set_cohorts_committed(from.cohorts_committed);
 }
 Status Read(const v1::Round& from, RoundReport& to) {
   if (!v1::RoundState_IsValid(from.state()))
@@ -378,6 +382,29 @@ Status Read(const v1::Round& from, RoundReport& to) {
   to.loss = from.loss();
   to.accuracy = from.accuracy();
   to.evaluated = from.evaluated();
+  to.cohorts_committed = to.state == RoundState::kCommitted ? 1 : 0;
+  Take(from.has_cohorts(), from.cohorts(), to.cohorts);
+  Take(from.has_cohorts_committed(), from.cohorts_committed(), to.cohorts_committed);
+  return OkStatus();
+}
+
+void Write(const Evidence& from, v1::Evidence& to) {
+  to.set_round(from.round);
+  to.set_cohort(from.cohort);
+  to.set_identity(Text(from.identity));
+  to.set_first_message(Text(from.first.message));
+  to.set_first_signature(Text(from.first.signature));
+  to.set_second_message(Text(from.second.message));
+  to.set_second_signature(Text(from.second.signature));
+}
+Status Read(const v1::Evidence& from, Evidence& to) {
+  CHORUS_TRY(Fixed(from.identity(), to.identity, "identity"));
+  CHORUS_TRY(Fixed(from.first_message(), to.first.message, "first_message"));
+  CHORUS_TRY(Fixed(from.first_signature(), to.first.signature, "first_signature"));
+  CHORUS_TRY(Fixed(from.second_message(), to.second.message, "second_message"));
+  CHORUS_TRY(Fixed(from.second_signature(), to.second.signature, "second_signature"));
+  to.round = from.round();
+  to.cohort = from.cohort();
   return OkStatus();
 }
 
@@ -389,10 +416,13 @@ void Write(const StatusReply& from, v1::StatusReply& to) {
   to.set_clients(from.clients);
   to.set_step(CleanText(from.step, kReasonBytesMax));
   for (const RoundReport& round : from.rounds) Write(round, *to.add_rounds());
+  for (const Evidence& evidence : from.evidence) Write(evidence, *to.add_evidence());
 }
 Status Read(const v1::StatusReply& from, StatusReply& to) {
   CHORUS_TRY(AtMost(static_cast<uint64_t>(from.rounds_size()), limits::kStatusRoundsMax,
                     "the number of rounds"));
+  CHORUS_TRY(AtMost(static_cast<uint64_t>(from.evidence_size()), limits::kStatusEvidenceMax,
+                    "the number of evidence"));
   to.task = CleanText(from.task(), kNameBytesMax);
   to.rounds_wanted = from.rounds_wanted();
   to.rounds_begun = from.rounds_begun();
@@ -400,6 +430,8 @@ Status Read(const v1::StatusReply& from, StatusReply& to) {
   to.clients = from.clients();
   to.step = CleanText(from.step(), kReasonBytesMax);
   for (const v1::Round& round : from.rounds()) CHORUS_TRY(Read(round, to.rounds.emplace_back()));
+  for (const v1::Evidence& evidence : from.evidence())
+    CHORUS_TRY(Read(evidence, to.evidence.emplace_back()));
   return OkStatus();
 }
 

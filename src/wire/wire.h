@@ -120,6 +120,7 @@ struct StatusReply {
   uint32_t clients = 0;
   std::string step;
   std::vector<RoundReport> rounds;
+  std::vector<Evidence> evidence = {};  // the latest
 };
 
 // Encode(x) gives the protobuf bytes of x; Decode<T> reads them. Defined for every call's request

@@ -70,10 +70,16 @@ inline bool Print(const Figure& figure) {
   return holds;
 }
 
-// The exit code of a benchmark: 1 when a bar falls short.
-inline int PrintAll(std::span<const Figure> figures) {
+// The exit code of a benchmark: 1 when a bar falls short. `names`: of the figures to print, all
+// when there are none.
+inline int PrintAll(std::span<const Figure> figures, std::span<char* const> names) {
   bool hold = true;
-  for (const Figure& figure : figures) hold = Print(figure) && hold;
+  for (const Figure& figure : figures) {
+    if (!names.empty() && std::find(names.begin(), names.end(), figure.name) == names.end()) {
+      continue;
+    }
+    hold = Print(figure) && hold;
+  }
   return hold ? 0 : 1;
 }
 

@@ -1,7 +1,6 @@
 // The figures of secure aggregation: how near masking, unmasking and folding come to what AES and
-// memory allow, measured beside each other. A figure is a function and a line of the table below.
-#include <openssl/evp.h>
-
+// memory allow, measured beside each other, and what whole sessions cost. A figure is a function
+// and a line of the table below.
 #include <array>
 #include <memory>
 
@@ -12,6 +11,8 @@
 #include "crypto/mask.h"
 #include "crypto/mask_kernels.h"
 #include "math/math.h"
+#include "raw_aes.h"
+#include "session_figures.h"
 
 namespace chorus::bench {
 namespace {
@@ -25,28 +26,6 @@ constexpr size_t kMasks = 64;
 constexpr size_t kBufferBytes = size_t{64} << 10U;
 constexpr size_t kBuffers = 1'024;  // so many buffers take some milliseconds
 constexpr int kRuns = 15;
-
-struct FreeContext {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-
-// CPU seconds for a byte of OpenSSL's AES-256-CTR in 64 KiB buffers: the yardstick.
-double RawAesSeconds() {
-  static EVP_CIPHER* const cipher = EVP_CIPHER_fetch(nullptr, "AES-256-CTR", nullptr);
-  const std::unique_ptr<EVP_CIPHER_CTX, FreeContext> context(EVP_CIPHER_CTX_new());
-  const std::array<uint8_t, 32> key{};
-  const std::array<uint8_t, 16> counter{};
-  EVP_EncryptInit_ex2(context.get(), cipher, key.data(), counter.data(), nullptr);
-  std::vector<uint8_t> buffer(kBufferBytes);
-  const double seconds = Seconds(CpuSeconds, [&] {
-    for (size_t i = 0; i < kBuffers; ++i) {
-      int written = 0;
-      EVP_EncryptUpdate(context.get(), buffer.data(), &written, buffer.data(),
-                        static_cast<int>(buffer.size()));
-    }
-  });
-  return seconds / static_cast<double>(kBuffers * kBufferBytes);
-}
 
 // CPU seconds for a byte of a path's AES alone, written to a 64 KiB buffer.
 double AesAloneSeconds(MaskPath path) {
@@ -160,8 +139,8 @@ std::optional<Measured> UnmaskParallel() {
   double two = 1e9;
   for (int run = 0; run < kWallRunsMax; ++run) {
     if (run >= kWallRunsMin && two * kThreads <= kLimit * one) break;
-    one = smaller(one, [&] { ApplyMasks(vector, masks); });
-    two = smaller(two, [&] { ApplyMasks(vector, masks, pool); });
+    one = smaller(one, [&] { ApplyMasks(crypto::FastestMaskPath(), vector, masks); });
+    two = smaller(two, [&] { ApplyMasks(crypto::FastestMaskPath(), vector, masks, pool); });
   }
   return Measured{two * kThreads / one, kLimit};
 }
@@ -204,6 +183,14 @@ const std::vector<Figure>& Figures() {
       {"mask_fused_vaes512", "ns an element", Bar::kAtMost, &MaskFusedVaes512},
       {"unmask_parallel", "x ideal on 2 threads", Bar::kAtMost, &UnmaskParallel},
       {"fold", "x a plain add", Bar::kAtLeast, &Fold},
+      {"server_unmask_vaes", "ns an element", Bar::kAtMost, &ServerUnmaskVaes},
+      {"server_unmask_evp", "ns an element", Bar::kAtMost, &ServerUnmaskEvp},
+      {"client_session_vaes", "ms", Bar::kAtMost, &ClientSessionVaes},
+      {"client_session_evp", "ms", Bar::kAtMost, &ClientSessionEvp},
+      {"server_memory", "KiB a client", Bar::kAtMost, &ServerMemory},
+      {"server_memory_self_selected", "KiB a client", Bar::kAtMost, &ServerMemorySelfSelected},
+      {"client_memory", "bytes a value", Bar::kAtMost, &ClientMemory},
+      {"overhead_up", "% of the packed vector", Bar::kAtMost, &OverheadUp},
   };
   return figures;
 }
@@ -211,4 +198,7 @@ const std::vector<Figure>& Figures() {
 }  // namespace
 }  // namespace chorus::bench
 
-int main() { return chorus::bench::PrintAll(chorus::bench::Figures()); }
+int main(int count, char** words) {
+  return chorus::bench::PrintAll(chorus::bench::Figures(),
+                                 std::span(words, static_cast<size_t>(count)).subspan(1));
+}

@@ -147,7 +147,8 @@ class Conversation {
                                         .verifier = world_->verifier.get(),
                                         .parties = {1, 2, 3}});
         Require(aggregator.ok(), "an honest coordinator has its session");
-        const Bytes offer = (*aggregator)->Ask()->front().body;
+        Require((*aggregator)->Ask().ok(), "which asks");
+        const Bytes offer = *(*aggregator)->Body(1);
         server.Ask(offer, choices_.Flag() ? choices_.Below(400) : SIZE_MAX);
         return;
       }

@@ -213,9 +213,18 @@ class Conversation {
     options.evidence = player.evidence;
     options.verifier = world_.verifier.get();
     options.rng = world_.rng.get();
+    options.unix_now = world_.clock.unix_seconds;
     options.input = *std::move(input);
+    Bytes record;
+    if (task.protocol == Protocol::kSecAgg && player.serial % 2 == 1) {
+      options.prekeys = *aggregation::MakePreKeys({.identity_seed = options.identity_seed,
+                                                   .evidence = options.evidence,
+                                                   .not_after = options.unix_now + 3'600},
+                                                  *world_.rng);
+      record = options.prekeys->record;
+    }
     player.contributor = *aggregation::NewContributor(std::move(options));
-    Answer(player, {});
+    Answer(player, record);
   }
 
   void Think(Player& player, const wire::Question& question) {

@@ -1,6 +1,7 @@
 // Every decoder of SecAgg's messages: what decodes encodes to the same bytes, so that each message
 // has one encoding. The first bytes choose the decoder and the roster's size.
 #include "aggregation/secagg.h"
+#include "base/limits.h"
 #include "fuzz.h"
 #include "math/math.h"
 
@@ -60,6 +61,38 @@ void ChosenPeers(BytesView bytes, uint32_t n) {
   IsCanonical(EncodePeers(decoded->out, decoded->in, RecordsOf(decoded->records, n)), bytes);
 }
 
+// The record, and its life against a clock at which the numbers are easy.
+void OnePreKey(BytesView bytes) {
+  const Result<PreKeyRecord> record = DecodePreKeyRecord(bytes);
+  if (!record.ok()) return;
+  IsCanonical(Encode(*record), bytes);
+  Require(bytes.size() <= kPreKeyRecordBytesMax, "a record has a bound");
+  constexpr int64_t kNow = 1'800'000'000;
+  const auto skew = limits::kClockSkewMax;
+  const auto first = static_cast<uint64_t>(kNow - skew.count());
+  const auto last = static_cast<uint64_t>(kNow + (limits::kPreKeyLifeMax + skew).count());
+  Require(CheckPreKeyLife(record->not_after, kNow, skew).ok() ==
+              (first <= record->not_after && record->not_after <= last),
+          "a pre-key lives a day, and the clocks' skew");
+}
+
+// With a hello from every third member.
+void DeliveryWithHellos(BytesView bytes, uint32_t limit) {
+  std::vector<Index> hellos;
+  for (Index v = 0; v < limit; v += 3) hellos.push_back(v);
+  const auto decoded = DecodeDeliver(bytes, limit, hellos);
+  if (decoded.ok()) IsCanonical(EncodeDeliver(*decoded), bytes);
+}
+
+// A roster with anything behind it.
+void SignedRoster(BytesView bytes) {
+  const Result<Roster> roster = ReadSignedRoster(bytes);
+  if (!roster.ok()) return;
+  const Bytes again = EncodeRosterOnly(*roster);
+  Require(again.size() <= bytes.size(), "what was read was there");
+  IsCanonical(again, bytes.first(again.size()));
+}
+
 void PackedVector(BytesView bytes, fuzz::Choices& choices) {
   const int bits = 2 + static_cast<int>(choices.Below(63));
   const uint64_t dim = choices.Below(1'000);
@@ -77,7 +110,7 @@ void OneShare(BytesView bytes, uint32_t x) {
 
 void Decode(BytesView input) {
   fuzz::Choices choices(input);
-  const uint32_t decoder = choices.Below(14);
+  const uint32_t decoder = choices.Below(17);
   const uint32_t limit = choices.Below(1'100);
   const uint64_t packed_bytes = choices.Below(256);
   fuzz::Choices shape(choices.Take(3));
@@ -120,8 +153,14 @@ void Decode(BytesView input) {
       return Ring(bytes, limit);
     case 12:
       return RoundTrip(DecodeChoose(bytes, limit), bytes);
-    default:
+    case 13:
       return ChosenPeers(bytes, limit);
+    case 14:
+      return OnePreKey(bytes);
+    case 15:
+      return DeliveryWithHellos(bytes, limit);
+    default:
+      return SignedRoster(bytes);
   }
 }
 

@@ -32,6 +32,8 @@ class Choices {
   explicit Choices(BytesView bytes) : rest_(bytes) {}
 
   bool empty() const { return rest_.empty(); }
+  // Whether every byte so far was zero.
+  bool silent() const { return silent_; }
   uint8_t Byte() {
     const BytesView taken = Take(1);
     return taken.empty() ? 0 : taken[0];
@@ -59,12 +61,14 @@ class Choices {
   BytesView Take(size_t size) {
     const BytesView taken = rest_.first(std::min(size, rest_.size()));
     rest_ = rest_.subspan(taken.size());
+    silent_ = silent_ && std::all_of(taken.begin(), taken.end(), [](uint8_t b) { return b == 0; });
     return taken;
   }
   BytesView Rest() { return Take(rest_.size()); }
 
  private:
   BytesView rest_;
+  bool silent_ = true;
 };
 
 // One change to `bytes`: a flipped byte, a number written over, a cut, a stretch left out, repeated

@@ -8,8 +8,8 @@
 #include "base/codec.h"
 #include "client/example_store.h"
 #include "client/ledger.h"
-#include "cohort.h"
 #include "fuzz.h"
+#include "prekey_cohort.h"
 #include "trust/trust.h"
 #include "wire/wire.h"
 
@@ -33,43 +33,78 @@ class Corpus {
   std::string folder_;
 };
 
-// All messages of one small session, one client lost after it dealt shares.
-void AddSession(const Corpus& corpus) {
-  using aggregation::Cohort;
-  Cohort cohort(3, {.clients = 5, .dim = 8, .bits = 21, .minimum = 3});
-  cohort.DropOut(1, 2);
-  const auto packed = static_cast<uint8_t>(math::PackedBytes(8, 21));
+// What chooses a decoder of decode_secagg: a roster of five, packed vectors of so many bytes.
+void AddMessage(const Corpus& corpus, uint8_t decoder, const std::string& name, BytesView message) {
   const uint8_t dim_and_bits[] = {19, 0, 8};
-  const auto add = [&](uint8_t decoder, const std::string& name, const Bytes& message) {
-    Writer choice;
-    choice.U8(decoder).U16(5).U8(packed).Raw(dim_and_bits);
-    corpus.Add("decode_secagg", name, choice.view(), message);
-  };
+  Writer choice;
+  choice.U8(decoder).U16(5).U8(static_cast<uint8_t>(math::PackedBytes(8, 21))).Raw(dim_and_bits);
+  corpus.Add("decode_secagg", name, choice.view(), message);
+}
+
+// What only larger graphs send, in small: the receiver chose two of its four peers, and was chosen
+// by one of those and one other.
+void AddLargeGraphs(const Corpus& corpus, const aggregation::RosterAndPeers& roster) {
+  using namespace aggregation;
+  std::vector<Bytes> records(roster.n);
+  std::vector<Index> peers;
+  for (const Peer& peer : roster.peers) {
+    records[peer.index] = EncodePeer(peer);
+    peers.push_back(peer.index);
+  }
+  const std::vector<Index> out = {peers[0], peers[1]};
+  const std::vector<Index> in = {peers[1], peers[2]};
+  Require(DecodePeers(EncodePeers(out, in, records), roster.n).ok(), "these are peers");
+  AddMessage(corpus, 10, "roster-alone", EncodeRosterOnly(roster));
+  AddMessage(corpus, 11, "ring", EncodeRing(roster, out, records));
+  AddMessage(corpus, 12, "choice", Encode(Choose{.sid = {1}, .holders = out}));
+  AddMessage(corpus, 13, "peers", EncodePeers(out, in, records));
+  AddMessage(corpus, 2, "shares-and-hellos",
+             Encode(Shares{.sealed = {{0, {}}, {2, {}}}, .hellos = {{4, {}}}}));
+  std::vector<Delivery> entries(2);
+  entries[1].from = 3;
+  entries[0].hello.emplace();
+  entries[1].hello.emplace();
+  entries.push_back({.from = 4});
+  AddMessage(corpus, 15, "hellos", EncodeDeliver(entries));
+  AddMessage(corpus, 16, "signed-roster", EncodeRing(roster, in, records));
+}
+
+// All messages of one small session, of which some members made pre-keys and one is lost after it
+// dealt shares.
+void AddSession(const Corpus& corpus) {
+  using namespace aggregation;
+  PreKeyCohort cohort =
+      PreKeyCohort::With(3, {.clients = 5, .dim = 8, .bits = 21, .minimum = 3}, 2);
+  cohort.DropOut(3, 2);
+  constexpr size_t kShown = 1;  // a client without pre-keys
   const uint8_t of_question[] = {0, 1, 5, 6, 7};
   const uint8_t of_answer[] = {0, 2, 3, 4, 8};
-  cohort.on_question = [&](aggregation::Where where, Bytes& message) {
-    if (where.client != 0) return true;
+  cohort.on_question = [&](Where where, Bytes& message) {
+    if (where.client != kShown) return true;
+    if (where.step == 1) AddLargeGraphs(corpus, *DecodeRoster(message, 5));
     if (where.step != 0) {
-      add(of_question[where.step], "question-" + std::to_string(where.step), message);
+      AddMessage(corpus, of_question[where.step], "question-" + std::to_string(where.step),
+                 message);
       return true;
     }
-    const BytesView params = BytesView(message).first(aggregation::kSessionParamsBytes);
+    const BytesView params = BytesView(message).first(kSessionParamsBytes);
     const uint8_t expected[] = {0, 0, 0};
     const uint8_t renamed[] = {1, 0, 0};
     corpus.Add("decode_params", "offer", expected, params);
     corpus.Add("decode_params", "offer-of-ours", renamed, params);
     return true;
   };
-  cohort.on_answer = [&](aggregation::Where where, Bytes& message) {
-    if (where.client != 0) return true;
-    add(of_answer[where.step], "answer-" + std::to_string(where.step), message);
+  cohort.on_answer = [&](Where where, Bytes& message) {
+    if (where.client != kShown) return true;
+    AddMessage(corpus, of_answer[where.step], "answer-" + std::to_string(where.step), message);
     return true;
   };
   Require(cohort.Run().ok(), "the session ends with a sum");
+  AddMessage(corpus, 14, "pre-keys", cohort.prekeys[0].record);
   RingVector vector = math::ZeroVector(8, 21);
   for (uint64_t j = 0; j < 8; ++j) math::SetSigned(vector, j, 1 - static_cast<int64_t>(j));
-  add(9, "packed", math::Pack(vector, 21));
-  add(9, "share", Bytes(math::kShareBytes, 1));
+  AddMessage(corpus, 9, "packed", math::Pack(vector, 21));
+  AddMessage(corpus, 9, "share", Bytes(math::kShareBytes, 1));
 }
 
 void AddCertificate(const Corpus& corpus) {

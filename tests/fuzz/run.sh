@@ -50,7 +50,7 @@ run_one() {
   # Whole sessions allocate much: fewer stack frames are kept of each, and freed memory less long.
   ASAN_OPTIONS=malloc_context_size=8:quarantine_size_mb=16 \
   UBSAN_OPTIONS=print_stacktrace=1 \
-    "$build/tests/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    "$build/tests/fuzz/$name" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
     -malloc_limit_mb=64 -max_len="$length" -len_control=0 -entropic=0 -print_final_stats=1 \
     -artifact_prefix="$found/$name-" "$fresh" "$corpus" >"$log" 2>&1 || status=$?
   rm -rf "$fresh"
