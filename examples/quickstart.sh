@@ -7,6 +7,9 @@
 #     --clients N       how many clients, 5 to 128          (20)
 #     --rounds N        how many rounds                     (10)
 #     --protocol P      secagg: the coordinator reads only sums;
+#                       one_shot: likewise, with clients that hang up once they have
+#                       uploaded, and a committee of four processes that open the sum
+#                       (experimental);
 #                       plain: it reads every update        (secagg)
 #     --drop N          clients killed in mid-round         (2)
 #     --seed N          of the split, the first weights and the order of training;
@@ -39,7 +42,10 @@ while [ $# -gt 0 ]; do
   esac
   case $1 in
     --protocol)
-      case $2 in plain|secagg) ;; *) wrong "--protocol is plain or secagg" ;; esac ;;
+      case $2 in
+        plain|secagg|one_shot) ;;
+        *) wrong "--protocol is plain, secagg or one_shot" ;;
+      esac ;;
     --work) [ -n "$2" ] || wrong "--work needs a folder" ;;
     *) case $2 in ''|*[!0-9]*|??????????*) wrong "$1 needs a whole number" ;; esac ;;
   esac
@@ -129,6 +135,7 @@ fi
 case $protocol in
   plain) enum=PROTOCOL_PLAIN ;;
   secagg) enum=PROTOCOL_SECAGG ;;
+  one_shot) enum=PROTOCOL_ONE_SHOT ;;
 esac
 cat >"$work/task.textproto" <<TASK
 # What every client of this run agrees to. Fields left out take the defaults of chorus/task.h.
@@ -163,12 +170,27 @@ cat >"$work/policy.textproto" <<'POLICY'
 # sees one more sum over nearly the same clients each time, and can subtract. The default is 3.
 uploads_per_model_max: 0
 POLICY
+leave=
+if [ "$protocol" = one_shot ]; then
+  leave=--leave-after-upload
+  "$chorus" keys committee --dir "$work/keys" --members 4 >"$work/committee.textproto"
+  {
+    echo 'experimental: true'
+    sed -n '/^one_shot/,/^}/p' "$work/committee.textproto"
+  } >>"$work/task.textproto"
+  {
+    echo '# The protection may be one that nobody outside has reviewed, and these are trusted to open'
+    echo '# sums. In earnest they are run by operators who do not all answer to one another.'
+    echo 'allow_experimental: true'
+    sed -n '/^committee/p' "$work/committee.textproto"
+  } >>"$work/policy.textproto"
+fi
 if [ "$protocol" = plain ]; then
   echo '# The coordinator may read this client'"'"'s updates.' >>"$work/policy.textproto"
   echo 'allow_plain: true' >>"$work/policy.textproto"
 fi
 
-# --- coordinator and clients ---------------------------------------------------------------------
+# --- coordinator, committee and clients ----------------------------------------------------------
 "$chorus" serve --task "$work/task.textproto" --keys "$work/keys" --state "$work/state" \
   --listen 127.0.0.1:0 --port-file "$work/port" --evaluate "$work/test" \
   --curve "$work/curve.svg" --experiment-seed "$seed" --until-complete --verbose \
@@ -184,13 +206,20 @@ until [ -s "$work/port" ]; do
 done
 address=127.0.0.1:$(cat "$work/port")
 
+if [ "$protocol" = one_shot ]; then
+  for member in 001 002 003 004; do
+    "$chorus" committee --keys "$work/keys/committee/member-$member" --server "$address" \
+      --policy "$work/policy.textproto" >"$work/member-$member.log" 2>&1 &
+    started="$started $!"
+  done
+fi
 client=0
 client_pids=
 while [ $client -lt "$clients" ]; do
   name=$(printf 'client-%03d' $client)
   "$chorus" train --data "$work/data/$name" --keys "$work/keys/clients/$name" --server "$address" \
     --state "$work/devices/$name" --policy "$work/policy.textproto" --experiment "$seed/$name" \
-    >"$work/$name.log" 2>&1 &
+    $leave >"$work/$name.log" 2>&1 &
   started="$started $!"
   client_pids="$client_pids $!"
   client=$((client + 1))

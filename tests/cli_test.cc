@@ -224,6 +224,10 @@ TEST_F(CliTest, EndsWithTwoOnAWrongCommandLine) {
            {"serve"},
            {"keys"},
            {"keys", "init"},
+           {"keys", "committee", "--dir", In("k"), "--members", "0"},
+           {"keys", "committee", "--dir", In("k"), "--members", "257"},
+           {"committee"},
+           {"committee", "--server", "a", "--keys", "b", "--data", "c"},
            {"keys", "init", "--dir", In("k"), "--days", "x"},
            {"status", "--server", "a", "--plaintext", "--tls-authority", "b"}}) {
     EXPECT_EQ(RunTool(arguments).exit_code, 2) << arguments.size();
@@ -233,7 +237,7 @@ TEST_F(CliTest, EndsWithTwoOnAWrongCommandLine) {
 }
 
 TEST_F(CliTest, ExplainsEveryOption) {
-  for (const char* command : {"split", "serve", "train", "status", "export"}) {
+  for (const char* command : {"split", "serve", "train", "committee", "status", "export"}) {
     const Outcome help = RunTool({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
     std::istringstream lines(help.output);
@@ -270,6 +274,55 @@ TEST_F(CliTest, MakesKeysOnceAndSecretly) {
   EXPECT_EQ(RunTool({"keys", "client", "--dir", keys, "--count", "3"}).exit_code, 1);
   EXPECT_EQ(RunTool({"keys", "client", "--dir", keys, "--count", "1", "--first", "2"}).exit_code,
             0);
+}
+
+TEST_F(CliTest, MakesACommitteeAndSaysHowFilesNameIt) {
+  const std::string keys = In("keys");
+  EXPECT_EQ(RunTool({"keys", "committee", "--dir", keys, "--members", "4"}).exit_code, 1)
+      << "an issuer comes first";
+  EXPECT_EQ(RunTool({"keys", "init", "--dir", keys}).exit_code, 0);
+  const Outcome made = RunTool({"keys", "committee", "--dir", keys, "--members", "4"});
+  EXPECT_EQ(made.exit_code, 0);
+  std::string members;
+  for (const char* member : {"member-001", "member-002", "member-003", "member-004"}) {
+    const std::string folder = std::string("keys/committee/") + member + "/";
+    EXPECT_EQ(ModeOf(folder + "identity.key"), 0600U);
+    for (const char* name :
+         {"certificate", "coordinator.pub", "issuer.pub", "tls-authority.pem", "identity.pub"}) {
+      EXPECT_FALSE(Content(folder + name).empty()) << folder << name;
+    }
+    std::string key = Content(folder + "identity.pub");
+    key.pop_back();
+    EXPECT_THAT(made.output, HasSubstr("  members: \"" + key + "\"\n"));
+    EXPECT_THAT(made.output, HasSubstr("\ncommittee: \"" + key + "\"\n"));
+  }
+  // What it prints is a task's and a policy's text.
+  const size_t split = made.output.find("# of a policy file");
+  ASSERT_NE(split, std::string::npos);
+  std::ofstream(In("task")) << "name: \"a\"\nprotocol: PROTOCOL_ONE_SHOT\n"
+                            << "model { inputs: 2 layers { units: 2 } }\ncohort { minimum: 0 }\n"
+                            << made.output.substr(0, split);
+  const Outcome serve =
+      RunTool({"serve", "--task", In("task"), "--keys", keys, "--state", In("state")});
+  EXPECT_THAT(serve.output, HasSubstr("cohort.minimum"));
+  std::ofstream(In("policy")) << made.output.substr(split) << "honest: 1\n";
+  const Outcome committee = RunTool({"committee", "--keys", keys + "/committee/member-001",
+                                     "--server", "127.0.0.1:1", "--policy", In("policy")});
+  EXPECT_EQ(committee.exit_code, 1);
+  EXPECT_THAT(committee.output, HasSubstr("honest"));
+
+  const std::string before = Content("keys/committee/member-001/identity.key");
+  const Outcome again = RunTool({"keys", "committee", "--dir", keys, "--members", "4"});
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.output, HasSubstr("not overwritten"));
+  EXPECT_EQ(Content("keys/committee/member-001/identity.key"), before);
+}
+
+TEST_F(CliTest, RunsAMemberOnlyWithItsKeys) {
+  const Outcome outcome =
+      RunTool({"committee", "--keys", In("none"), "--server", "127.0.0.1:1", "--plaintext"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("identity.key"));
 }
 
 TEST_F(CliTest, SaysWhatIsWrongWithATask) {

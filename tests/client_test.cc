@@ -76,6 +76,9 @@ TEST(Session, ContributesToASecureSum) {
   for (auto& world : worlds) {
     world->server.Push(Over(1, /*counted=*/true));
     EXPECT_TRUE(world->RunUntil(Kind::kContributed));
+    const auto uploaded = [](const ClientEvent& event) { return event.kind == Kind::kUploaded; };
+    EXPECT_EQ(std::count_if(world->events.begin(), world->events.end(), uploaded), 1)
+        << "told once, though more answers followed";
   }
 }
 

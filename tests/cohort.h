@@ -37,22 +37,40 @@ struct CohortShape {
   uint32_t minimum = 3;
   uint32_t gamma_ppm = 50'000;
   uint32_t delta_ppm = 100'000;
+  // Of OneShot.
+  OneShotSet set = OneShotSet::kOsa4096;
+  uint32_t members = 7;
+  uint32_t gamma_members_ppm = 0;
+  uint32_t delta_members_ppm = 0;
 };
 
-// A message under way: which step of the protocol (0-based), which client.
+// A message under way: which step of the protocol (0-based), which client, or which member of
+// OneShot's committee (0-based too).
 struct Where {
   size_t step = 0;
   size_t client = 0;
+  bool of_committee = false;
 };
 
 class Cohort {
  public:
   static constexpr PartyId kFirstParty = 100;
+  static constexpr PartyId kFirstMember = 1'000'000;
 
   explicit Cohort(uint64_t seed, CohortShape shape = {}) : shape_(shape), seed_(seed) {
     signing_seed = Secret("coordinator", 0);
     coordinator = crypto::Ed25519Public(signing_seed.Reveal());
+    if (shape.protocol == Protocol::kOneShot) {
+      for (size_t j = 0; j < shape.members; ++j) {
+        member_identities.push_back(Secret("member", j));
+        committee_ids.push_back(crypto::Ed25519Public(member_identities[j].Reveal()));
+        member_rngs.push_back(crypto::NewSeededRng(Secret("member keys", j).Reveal()));
+      }
+    }
     params = Params();
+    for (size_t j = 0; j < committee_ids.size(); ++j) {
+      committee.push_back(*NewCommitteeMember(MemberOptionsFor(j)));
+    }
     for (size_t i = 0; i < shape.clients; ++i) {
       identities.push_back(Secret("identity", i));
       rngs.push_back(crypto::NewSeededRng(Secret("keys", i).Reveal()));
@@ -63,6 +81,8 @@ class Cohort {
 
   // The client answers nothing from `from_step` on.
   void DropOut(size_t client, size_t from_step) { drops_[client] = from_step; }
+
+  void DropOutMember(size_t member, size_t from_step) { member_drops_[member] = from_step; }
 
   // Hooks; the body may be changed. `on_question` returning false loses the message.
   std::function<bool(Where, Bytes&)> on_question = [](Where, Bytes&) { return true; };
@@ -90,6 +110,10 @@ class Cohort {
     options.prekeys = prekeys;
     options.unix_now = unix_now;
     for (size_t i = 0; i < shape_.clients; ++i) options.parties.push_back(kFirstParty + i);
+    options.committee_ids = committee_ids;
+    for (uint32_t j = 0; j < committee_ids.size(); ++j) {
+      if (!absent_members.contains(j)) options.committee.push_back({kFirstMember + j, j + 1});
+    }
     CHORUS_TRY_ASSIGN(aggregator, NewAggregator(std::move(options)));
     return OkStatus();
   }
@@ -98,22 +122,28 @@ class Cohort {
     CHORUS_TRY_ASSIGN(std::vector<Question> questions, aggregator->Ask());
     std::map<size_t, Bytes> answers;
     std::vector<size_t> order;
+    bool of_committee = false;  // of all who are asked in this step
     for (const Question& question : questions) {
-      const size_t client = question.to - kFirstParty;
-      answer_bytes_max[client] = question.answer_bytes_max;
-      if (drops_.contains(client) && drops_[client] <= step) continue;
+      of_committee = question.to >= kFirstMember;
+      const size_t client = question.to - (of_committee ? kFirstMember : kFirstParty);
+      const Where where{step, client, of_committee};
+      std::map<size_t, size_t>& drops = of_committee ? member_drops_ : drops_;
+      if (!of_committee) answer_bytes_max[client] = question.answer_bytes_max;
+      if (drops.contains(client) && drops[client] <= step) continue;
       CHORUS_TRY_ASSIGN(Bytes body, aggregator->Body(question.to));
-      if (!on_question({step, client}, body)) continue;
-      Result<Bytes> answer = contributors[client]->Answer(body);
-      client_status[client] = answer.status();
-      if (!answer.ok() || !on_answer({step, client}, *answer)) continue;
+      if (question.to == kFirstMember || question.to == kFirstParty) first_question[step] = body;
+      if (!on_question(where, body)) continue;
+      Result<Bytes> answer = Of(question.to).Answer(body);
+      (of_committee ? member_status : client_status)[client] = answer.status();
+      if (!answer.ok() || !on_answer(where, *answer)) continue;
       answers[client] = *std::move(answer);
       order.push_back(client);
     }
     arrival(order);
     for (const size_t client : order) {
-      hear_status[client] = aggregator->Hear(kFirstParty + client, answers[client]);
-      on_heard({step, client}, answers[client]);
+      (of_committee ? member_hear_status : hear_status)[client] =
+          aggregator->Hear((of_committee ? kFirstMember : kFirstParty) + client, answers[client]);
+      on_heard({step, client, of_committee}, answers[client]);
     }
     ++step;
     return aggregator->Close();
@@ -145,12 +175,30 @@ class Cohort {
     options.evidence = {1, 2, 3};
     options.verifier = &verifier;
     options.rng = rngs[client].get();
+    options.committee_ids = committee_ids;
     options.unix_now = unix_now;
     options.input = math::ZeroVector(shape_.dim, shape_.bits);
     for (uint64_t j = 0; j < shape_.dim; ++j) {
       math::SetSigned(options.input, j, inputs[client][j]);
     }
     return options;
+  }
+
+  MemberOptions MemberOptionsFor(size_t member) {
+    MemberOptions options;
+    options.coordinator = coordinator;
+    options.expected = params;
+    options.committee_ids = committee_ids;
+    options.identity_seed = member_identities[member].Reveal();
+    options.verifier = &verifier;
+    options.rng = member_rngs[member].get();
+    return options;
+  }
+
+  // The party's side of the session.
+  Contributor& Of(PartyId party) {
+    if (party >= kFirstMember) return *committee[party - kFirstMember];
+    return *contributors[party - kFirstParty];
   }
 
   SecretBytes Secret(std::string_view tag, uint64_t index) const {
@@ -169,9 +217,17 @@ class Cohort {
   std::vector<std::unique_ptr<Contributor>> contributors;
   std::unique_ptr<Aggregator> aggregator;
   size_t step = 0;
+  std::map<size_t, Bytes> first_question;  // by step: the first client's, or first member's
   std::map<size_t, Status> client_status;  // of each client's last answer
   std::map<size_t, Status> hear_status;    // what the aggregator said to it
   std::map<size_t, uint64_t> answer_bytes_max;
+  std::vector<SecretBytes> member_identities;  // of OneShot's committee, as what follows
+  std::vector<std::unique_ptr<Rng>> member_rngs;
+  std::vector<PublicKey> committee_ids;
+  std::vector<std::unique_ptr<Contributor>> committee;
+  std::set<uint32_t> absent_members;  // the aggregator is not told of them
+  std::map<size_t, Status> member_status;
+  std::map<size_t, Status> member_hear_status;
   std::vector<Blame> blame;
   SeenKeys* seen_keys = nullptr;                           // the aggregator's
   crypto::MaskPath mask_path = crypto::FastestMaskPath();  // likewise
@@ -192,11 +248,19 @@ class Cohort {
     p.n_max = std::max(shape_.clients, shape_.minimum);
     p.gamma_ppm = shape_.gamma_ppm;
     p.delta_ppm = shape_.delta_ppm;
-    p.a_min = 1;
+    p.a_min = shape_.protocol == Protocol::kOneShot ? 2 : 1;
     p.model_hash = crypto::Sha256(ViewOf("model"));
     p.task_hash = crypto::Sha256(ViewOf("task"));
     p.nonce = crypto::Sha256(Writer().U64(seed_).view());
     p.coordinator_id = coordinator;
+    if (shape_.protocol == Protocol::kOneShot) {
+      OneShotSpec task;
+      task.set = shape_.set;
+      task.members = committee_ids;
+      task.gamma_members_ppm = shape_.gamma_members_ppm;
+      task.delta_members_ppm = shape_.delta_members_ppm;
+      p.committee = *CommitteeOf(task);
+    }
     return p;
   }
 
@@ -214,6 +278,7 @@ class Cohort {
   CohortShape shape_;
   uint64_t seed_;
   std::map<size_t, size_t> drops_;
+  std::map<size_t, size_t> member_drops_;
 };
 
 }  // namespace chorus::aggregation

@@ -339,6 +339,23 @@ CoordinatorEvent KeysStepOf(const Group& without, int64_t not_after) {
   return closed.size() < 2 ? CoordinatorEvent{} : closed[1];
 }
 
+// Records are shown to peers, so one that is still good could be sent again by any of them.
+TEST(PreKeys, OfAnotherIdentityAreRefusedAndHarmOnlyTheirSender) {
+  World world(ParallelTask(Protocol::kSecAgg, 1));
+  world.Start();
+  Players players = CheckedIn(world, 5);
+  for (auto& player : players) player->prekeys = PreKeysOf(*player, 1'050'000);
+  ASSERT_TRUE(players[0]->Take<wire::Invitation>().has_value());
+  EXPECT_THAT(players[0]->Answer(players[1]->prekeys->record), HasCode(Code::kInvalidArgument));
+  for (size_t i = 1; i < players.size(); ++i) players[i]->Ready(UpdateOf(i), ExamplesOf(i));
+  world.Settle();
+  const auto closed = world.Of(EventKind::kStepClosed);
+  ASSERT_THAT(closed, testing::SizeIs(testing::Ge(2U)));
+  EXPECT_EQ(closed[0].asked, 5U);
+  EXPECT_EQ(closed[0].answered, 4U);
+  EXPECT_EQ(closed[1].asked, 0U) << "the others' pre-keys are in, its owner's among them";
+}
+
 TEST(PreKeys, SpareTheirSendersTheKeysStepAndNobodyCountsAsLost) {
   const CoordinatorEvent nobody = KeysStepOf({}, 1'050'000);
   EXPECT_EQ(nobody.step, "keys");
@@ -364,8 +381,11 @@ TEST(PreKeys, AreNoAnswerToAnInvitationOfPlainNorWhenTooLong) {
   ASSERT_TRUE(others[0]->Take<wire::Invitation>().has_value());
   EXPECT_THAT(others[0]->Answer(Bytes(aggregation::kPreKeyRecordBytesMax + 1)),
               HasCode(Code::kResourceExhausted));
-  // Garbage is no record, and its sender is asked as everybody.
-  ASSERT_THAT(others[0]->Answer(Bytes(aggregation::kPreKeyRecordBytesMax)), IsOk());
+  // Garbage under one's own name is no record, and its sender is asked as everybody.
+  const PublicKey id = crypto::Ed25519Public(others[0]->seed.Reveal());
+  Bytes garbage(aggregation::kPreKeyRecordBytesMax);
+  std::copy(id.begin(), id.end(), garbage.begin());
+  ASSERT_THAT(others[0]->Answer(garbage), IsOk());
 }
 
 TEST(SessionKeys, AreRefusedInAnotherSessionUntilTwoDaysHavePassed) {

@@ -356,6 +356,7 @@ struct Player {
     options.expected = *expected;
     options.expected.coordinator_id = world->public_key;
     options.honest_min = 1;
+    options.committee_ids = task.one_shot.members;
     options.identity_seed = seed.Reveal();
     options.evidence = evidence;
     options.verifier = world->verifier.get();

@@ -1,11 +1,13 @@
-// Real coordinators and real clients over loopback gRPC, in one process.
+// Real coordinators, clients and committee members over loopback gRPC, in one process.
 #pragma once
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +16,7 @@
 
 #include "base/clock.h"
 #include "chorus/client.h"
+#include "chorus/committee.h"
 #include "chorus/coordinator.h"
 #include "client/experiment.h"
 #include "client/grpc_transport.h"
@@ -112,10 +115,14 @@ class Federation : public testing::Test {
     issuer_seed_ = Seed("issuer", 0);
     verifier_ =
         trust::NewCertificateVerifier(crypto::Ed25519Public(issuer_seed_.Reveal()), *clock_);
+    policy_.allow_plain = true;
+    policy_.allow_honest_but_curious = true;
+    policy_.uploads_per_model_max = 0;
     std::string pattern = std::filesystem::temp_directory_path() / "chorus-federation-XXXXXX";
     dir_ = mkdtemp(pattern.data());
   }
   ~Federation() override {
+    members_.clear();
     clients_.clear();
     coordinator_.reset();
     std::filesystem::remove_all(dir_);
@@ -134,21 +141,24 @@ class Federation : public testing::Test {
     return OkStatus();
   }
 
+  Bytes CertificateFor(const PublicKey& key, uint64_t serial) {
+    trust::Certificate certificate;
+    certificate.serial = serial;
+    certificate.not_before = clock_->UnixSeconds() - 60;
+    certificate.not_after = clock_->UnixSeconds() + 3600;
+    certificate.subject = key;
+    return trust::IssueCertificate(certificate, issuer_seed_.Reveal());
+  }
+
   ClientOptions OptionsFor(uint64_t client) {
     ClientOptions options;
     options.server = "127.0.0.1:" + std::to_string(coordinator_->port());
     options.tls_roots_pem = authority_.certificate_pem;
     options.coordinator = crypto::Ed25519Public(Seed("coordinator", 0).Reveal());
     options.identity_seed = Seed("client", client);
-    trust::Certificate certificate;
-    certificate.serial = client;
-    certificate.not_before = clock_->UnixSeconds() - 60;
-    certificate.not_after = clock_->UnixSeconds() + 3600;
-    certificate.subject = crypto::Ed25519Public(options.identity_seed.Reveal());
-    options.certificate = trust::IssueCertificate(certificate, issuer_seed_.Reveal());
-    options.policy.allow_plain = true;
-    options.policy.allow_honest_but_curious = true;
-    options.policy.uploads_per_model_max = 0;
+    options.certificate =
+        CertificateFor(crypto::Ed25519Public(options.identity_seed.Reveal()), client);
+    options.policy = policy_;
     options.state_dir = dir_ / ("device-" + std::to_string(client));
     return options;
   }
@@ -222,9 +232,11 @@ class Federation : public testing::Test {
   crypto::TlsIdentity server_tls_;
   SecretBytes issuer_seed_;
   std::unique_ptr<IdentityVerifier> verifier_;
+  Policy policy_;  // of everybody who joins
   std::filesystem::path dir_;
   std::unique_ptr<Coordinator> coordinator_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::map<uint32_t, std::unique_ptr<CommitteeMember>> members_;  // by place on the committee
   std::deque<CoordinatorEvent> pending_;
 };
 

@@ -419,9 +419,9 @@ TEST(SqliteStore, NoticesDamagedRows) {
 TEST(SqliteStore, RefusesAFileOfANewerVersion) {
   const Folder folder;
   ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
-  Edit(folder.File(), "PRAGMA user_version = 2");
+  Edit(folder.File(), "PRAGMA user_version = 3");
   EXPECT_THAT(NewSqliteStore(folder.File()), HasCodeAndText(Code::kFailedPrecondition, "newer"));
-  Edit(folder.File(), "PRAGMA user_version = 1");
+  Edit(folder.File(), "PRAGMA user_version = 2");
   EXPECT_THAT(NumbersOf(*OpenSqlite(folder.File()), kTask, 0, 10), ElementsAre(1));
 }
 

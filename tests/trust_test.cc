@@ -259,6 +259,66 @@ TEST(Policy, TrustsTheCoordinatorToFollowTheProtocolOnlyByItsWord) {
               HasCode(Code::kPermissionDenied));
 }
 
+// A task of OneShot and a policy that meets each of its demands exactly.
+struct OneShotMatch : Match {
+  OneShotMatch() {
+    policy.allow_experimental = true;
+    policy.committee = {{1}, {2}, {3}, {4}, {5}};
+    task.protocol = Protocol::kOneShot;
+    task.experimental = true;
+    task.one_shot.members = {{4}, {1}, {2}, {3}};
+    task.one_shot.gamma_ppm = 50'000;
+    task.one_shot.honest_min = 4;
+    // What is said of another protocol counts for nothing.
+    task.secagg = {.gamma_ppm = 0, .delta_ppm = 0, .honest_min = 0};
+  }
+};
+
+TEST(Policy, PermitsOneShotWithACommitteeThatItNames) {
+  const OneShotMatch match;
+  EXPECT_THAT(Permit(match.policy, match.task), IsOk());
+}
+
+TEST(Policy, RefusesWhatNobodyOutsideHasReviewedUnlessAllowed) {
+  OneShotMatch match;
+  match.policy.allow_experimental = false;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "nobody outside has reviewed"));
+  match.policy.allow_experimental = true;
+  match.task.experimental = false;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "does not say so"));
+}
+
+TEST(Policy, RefusesACommitteeWithAMemberThatItDoesNotName) {
+  OneShotMatch match;
+  match.task.one_shot.members.back() = {9};
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "your policy does not name"));
+  match.policy.allow_any_committee = true;
+  EXPECT_THAT(Permit(match.policy, match.task), IsOk());
+  match.task.one_shot.members.clear();
+  EXPECT_THAT(Permit(match.policy, match.task), HasCode(Code::kPermissionDenied));
+}
+
+TEST(Policy, NamesNoCommitteeByDefault) {
+  OneShotMatch match;
+  match.policy.committee.clear();
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "your policy does not name"));
+}
+
+TEST(Policy, AsksOfOneShotWhatItAsksOfSecAggAboutClients) {
+  OneShotMatch match;
+  match.task.one_shot.honest_min = 3;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "only 3 honest clients"));
+  match = OneShotMatch();
+  match.task.one_shot.gamma_ppm = 49'999;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "49999 corrupt clients in a million"));
+}
+
 TEST(Policy, RefusesAProtocolThatThisVersionDoesNotKnow) {
   Match match;
   match.policy.allow_plain = true;

@@ -217,7 +217,7 @@ TEST(Task, RefusesFieldsAndValuesThatThisVersionDoesNotKnow) {
   const Bytes task = *FromHex(kWholeTaskHex);
   EXPECT_THAT(DecodeTask(task + Number(99, 1)), HasCodeAndText(Code::kInvalidArgument, "field"));
   EXPECT_THAT(DecodeTask(task + Block(3, Number(99, 1))), HasCode(Code::kInvalidArgument));
-  EXPECT_THAT(DecodeTask(task + Number(6, 3)), HasCodeAndText(Code::kInvalidArgument, "protocol"));
+  EXPECT_THAT(DecodeTask(task + Number(6, 4)), HasCodeAndText(Code::kInvalidArgument, "protocol"));
   EXPECT_THAT(DecodeTask(task + Block(2, Number(3, 2))),
               HasCodeAndText(Code::kInvalidArgument, "loss"));
   EXPECT_THAT(DecodeTask(task + Block(4, Bytes{0x0d, 0, 0, 0xc0, 0x7f})),
@@ -486,7 +486,7 @@ TEST(Calls, RefuseUploadsThatDoNotAddUp) {
 TEST(Calls, RefuseAReplyThatAsksForNothingKnown) {
   EXPECT_THAT(Decode<NextReply>(Number(1, 5)), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(Decode<NextReply>(Number(1, 5) + Block(6, 0)), HasCode(Code::kInvalidArgument));
-  EXPECT_THAT(Decode<NextReply>(Block(4, Number(1, limits::kQuestionBytesMax + 1) + Block(2, 32))),
+  EXPECT_THAT(Decode<NextReply>(Block(4, Number(1, limits::kPullBytesMax + 1) + Block(2, 32))),
               HasCodeAndText(Code::kInvalidArgument, "total_bytes"));
   EXPECT_THAT(Decode<NextReply>(Block(3, Block(2, limits::kTaskBytesMax + 1))),
               HasCodeAndText(Code::kInvalidArgument, "task"));

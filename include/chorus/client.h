@@ -51,6 +51,7 @@ struct ClientEvent {
     kInvited,       // to round `round`
     kRefused,       // by policy or ledger; `status` says why, in words for the player
     kTrained,       // local training done
+    kUploaded,      // the coordinator has all of this client's update; in OneShot it may leave now
     kContributed,   // this client's update is in the sum of `round`
     kRoundLost,     // `round` ended without this client's update; `status` says why
     kStopped,       // for good; `status` says why

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "chorus/status.h"
 #include "chorus/task.h"
@@ -14,7 +15,13 @@ struct Policy {
   // true: accept a sharing graph that hides an update only from a coordinator that follows the
   // protocol (SharingGraph::kHarary); one that does not can read it.
   bool allow_honest_but_curious = false;
-  uint32_t cohort_min = 3;     // refuse a task whose sums may be over fewer clients
+  bool allow_experimental = false;  // true: accept protection that nobody outside has reviewed
+  // Whom this player trusts to sit on a committee (Protocol::kOneShot): a task is refused unless
+  // each of its members is named here. The coordinator writes the task, so members of its own
+  // choosing would let it read every update.
+  std::vector<PublicKey> committee = {};
+  bool allow_any_committee = false;  // true: accept whatever members the coordinator names
+  uint32_t cohort_min = 3;           // refuse a task whose sums may be over fewer clients
   uint32_t honest_min = 2;     // refuse unless at least so many honest clients hide in every sum
   uint32_t gamma_ppm_min = 0;  // refuse a weaker assumption on corrupt members than this
   uint32_t delta_ppm_min = 0;  // likewise for dropouts

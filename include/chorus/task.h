@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "chorus/bytes.h"
 #include "chorus/model.h"
@@ -14,6 +15,9 @@ namespace chorus {
 enum class Protocol : uint8_t {
   kPlain = 0,   // TLS only: the coordinator reads every update. For a trusted silo, and for tests.
   kSecAgg = 1,  // the coordinator reads only the sum over a cohort [specification 3]
+  // The same with one message from each client, which may then vanish; a committee beside the
+  // clients opens the sum [specification 2.2]. Experimental.
+  kOneShot = 2,
 };
 
 // Who holds shares of whose secrets in a session of SecAgg [specification 3.6]. The numbers are on
@@ -66,6 +70,28 @@ struct SecAggSpec {
   uint32_t honest_min = 2;       // a_min: the coordinator learns no sum over fewer honest clients
 };
 
+// Ring and modulus of the lattice encryption in OneShot [specification 2.2.2]. The numbers are on
+// the wire.
+enum class OneShotSet : uint8_t {
+  kOsa4096 = 1,  // N = 4096, log2 q = 100
+  kOsa8192 = 2,  // N = 8192, log2 q = 200: fewer bytes from four million parameters on
+};
+
+// The committee of OneShot. Size and assumptions pick one row of its table, which fixes everything
+// else [specification 2.2.3]: 64 members with (20000, 100000), (50000, 100000) or (100000, 50000);
+// 96 with (100000, 100000); 128 with (100000, 100000) or (200000, 100000); 192 with (50000,
+// 200000) or (100000, 200000); 256 with (100000, 200000). With (0, 0): 4 helper servers of which
+// one may be corrupt and one absent, or 7 of which two may. More corrupt members than the row
+// assumes, together with the coordinator, read every update of a session.
+struct OneShotSpec {
+  OneShotSet set = OneShotSet::kOsa4096;
+  std::vector<PublicKey> members = {};  // their Ed25519 identities, in order; none twice
+  uint32_t gamma_members_ppm = 0;       // assumed fraction of corrupt members, in millionths
+  uint32_t delta_members_ppm = 0;       // fraction of members whose absence must not end the round
+  uint32_t gamma_ppm = 50'000;          // assumed fraction of corrupt clients, in millionths
+  uint32_t honest_min = 2;              // a_min >= 2: no sum is opened over fewer honest clients
+};
+
 // How long a step may take before those who did not answer count as dropped out.
 struct DeadlineSpec {
   std::chrono::milliseconds check_in{
@@ -89,6 +115,10 @@ struct TaskSpec {
   EncodingSpec encoding;
   Protocol protocol = Protocol::kSecAgg;
   SecAggSpec secagg;
+  OneShotSpec one_shot;
+  // Needed with kOneShot until people outside have reviewed its lattice encryption; a client takes
+  // part only if its policy says allow_experimental.
+  bool experimental = false;
   CohortSpec cohort;
   DeadlineSpec deadlines;
   uint32_t rounds = 10;  // committed rounds after which the task is complete

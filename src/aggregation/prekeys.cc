@@ -37,6 +37,10 @@ Result<PreKeyRecord> DecodePreKeyRecord(BytesView bytes) {
   return m;
 }
 
+bool NamesIdentity(BytesView record, const PublicKey& id) {
+  return record.size() >= id.size() && std::equal(id.begin(), id.end(), record.begin());
+}
+
 Status CheckPreKeyLife(uint64_t not_after, int64_t unix_now, std::chrono::seconds skew) {
   const auto now = static_cast<uint64_t>(std::max<int64_t>(unix_now, 0));
   const auto allowed = static_cast<uint64_t>(skew.count());

@@ -1,4 +1,4 @@
-// The protocols behind chorus/aggregation.h: plain and SecAgg. Pure functions of messages.
+// The protocols behind chorus/aggregation.h: plain, SecAgg and OneShot. Pure functions of messages.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,32 @@ class Executor;
 namespace chorus::aggregation {
 
 inline constexpr size_t kSessionParamsBytes = 284;
+inline constexpr size_t kOneShotParamsBytes = 300;
+
+// The committee of a session of OneShot, as the session's parameters carry it: one row of the table
+// of specification 2.2.3.
+struct CommitteeParams {
+  OneShotSet set = OneShotSet::kOsa4096;
+  uint8_t plaintext_bits = 0;  // T_bits of the set
+  uint16_t members = 0;        // m; a member's index j counts from 1
+  uint16_t corrupt_max = 0;    // c, which is t_priv too: so many members' shares say nothing
+  uint16_t packing = 0;        // rho: secrets in one polynomial
+  uint32_t gamma_ppm = 0;      // both 0: helper servers
+  uint32_t delta_ppm = 0;
+
+  bool operator==(const CommitteeParams&) const = default;
+};
+// Of a task. kInvalidArgument: a member is named twice, or the table has no such row.
+Result<CommitteeParams> CommitteeOf(const OneShotSpec& task);
+// Members without whom no session begins, m - f; 0: the table has no such row.
+uint32_t MembersNeeded(const CommitteeParams& committee);
+// Honest clients among `n`, at least: n less max(1, ceil(gamma * n)).
+uint32_t HonestAmong(uint32_t n, uint32_t gamma_ppm);
 
 // What one session is about; signed and hashed as bytes, never re-serialised [specification 3.3].
 // For plain the magic is "CHP1", and suite, mode and the assumptions are carried but mean nothing.
+// For OneShot it is "CHO1", mode is 0, delta_ppm means nothing, the timers are those of its five
+// steps, and the committee follows.
 struct SessionParams {
   Protocol protocol = Protocol::kSecAgg;
   uint16_t suite = 1;  // 1: AES-256-CTR masks
@@ -52,13 +75,15 @@ struct SessionParams {
   uint32_t timers_ms[5] = {};  // choose, share, upload, consistency, unmask
   PublicKey coordinator_id{};
   Digest nonce{};
+  CommitteeParams committee;  // of OneShot only
 };
 
 Bytes EncodeParams(const SessionParams& params);
 // kInvalidArgument: wrong length, unknown magic, suite or mode.
 Result<SessionParams> DecodeParams(BytesView bytes);
 // What both sides require of parameters: w matches b, sums cannot wrap, 1 <= n_min <= n_max <= the
-// mode's largest cohort, a sharing graph that is feasible at n_max [specification 3.6].
+// mode's largest cohort, a sharing graph that is feasible at n_max [specification 3.6]. Of OneShot:
+// a row of the committee's table, a_min >= 2 honest clients among n_min, values that fit the set.
 // kInvalidArgument names the field.
 Status ValidateParams(const SessionParams& params);
 
@@ -84,11 +109,13 @@ uint32_t RosterSize(const SessionParams& params, uint32_t advertised);
 // to judge. Only kEquivocated is proof to others; the rest may be the doing of colluding holders.
 struct Blame {
   enum class Cause : uint8_t {
-    kEquivocated,         // signed two different answers in one step
-    kUnusableShares,      // more holders than can be spared could not or would not use its shares
-    kDeniedShares,        // is one of those holders
+    kEquivocated,  // signed two different answers in one step
+    // More holders than can be spared could not or would not use its shares; in OneShot, it was
+    // left out for a committee's complaints.
+    kUnusableShares,
+    kDeniedShares,        // is one of those holders, or a member left out for its complaints
     kInconsistentShares,  // dealt shares of something else than it committed to
-    kWrongShare,          // opened another share than the one it was dealt
+    kWrongShare,          // opened another share than those of the others fit
   };
   struct Statement {
     Digest message{};  // as it was signed
@@ -119,6 +146,12 @@ class SeenKeys {
   std::unordered_set<uint64_t> before_;
 };
 
+// A committee member that is there to be asked.
+struct CommitteeMember {
+  PartyId party = 0;
+  uint32_t index = 0;  // j, from 1: its place in the task's list
+};
+
 // Session keys that a client makes and signs before it knows the session, so that the keys step
 // costs it no round trip [specification 3.2]. The secret halves never leave memory; they serve one
 // session and are wiped with this.
@@ -138,6 +171,9 @@ struct PreKeySpec {
 };
 // kInvalidArgument: a seed that is not 32 bytes, evidence that is too long, a time before 1970.
 Result<PreKeys> MakePreKeys(const PreKeySpec& spec, Rng& rng);
+
+// Whether a pre-key record is of `id`, as far as it says itself.
+bool NamesIdentity(BytesView record, const PublicKey& id);
 
 // A pre-key record as a party sent it: not judged yet.
 struct PreKey {
@@ -173,6 +209,10 @@ struct AggregatorOptions {
   int64_t unix_now = 0;  // by the coordinator's clock; pre-keys are judged by it
   // Spreads the unmasking over threads; null: all on the caller's. Must outlive the aggregator.
   Executor* executor = nullptr;
+  // Of OneShot: every member's identity as the task lists them, and those that can be asked, who
+  // are no parties of `parties`; m - f of them at least.
+  std::vector<PublicKey> committee_ids = {};
+  std::vector<CommitteeMember> committee = {};
   crypto::MaskPath mask_path = crypto::FastestMaskPath();  // all give the same sum
 };
 
@@ -207,16 +247,51 @@ struct ContributorOptions {
   std::optional<Equivocation>* equivocation = nullptr;
   crypto::MaskPath mask_path = crypto::FastestMaskPath();  // all give the same answer
   RingVector input;  // the encoded contribution; wiped once masked
+  // Of OneShot: every member, as the task that was agreed to lists them.
+  std::vector<PublicKey> committee_ids = {};
 };
 
 // kInvalidArgument when an option is missing or has the wrong size.
 Result<std::unique_ptr<Contributor>> NewContributor(ContributorOptions options);
 
-// What a protocol asks for, step by step.
-enum class Step : uint8_t { kKeys, kNeighbours, kShares, kInput, kAcks, kUnmask };
-// In order. `graph` says nothing of plain.
+// What a member of OneShot's committee insists on, whatever the coordinator signs.
+struct MemberOptions {
+  PublicKey coordinator{};  // pinned
+  // As the member computes it from task and own policy. Must agree: protocol, suite, mode, task and
+  // committee; n_min, gamma, a_min at least these, n_max at most. A member trains nothing, so that
+  // round, model and encoding are the clients' to judge.
+  SessionParams expected;
+  std::vector<PublicKey> committee_ids = {};   // as the task lists them
+  BytesView identity_seed;                     // of one of them; must outlive the member
+  const IdentityVerifier* verifier = nullptr;  // of clients; must outlive it
+  Rng* rng = nullptr;                          // its session key; must outlive it
+  SeenKeys* seen_keys = nullptr;  // of all sessions of this member; optional, must outlive it
+};
+
+// One member's part in one session: answers a question of each step but the clients' own. What it
+// holds lives in memory only, so that a member which restarts can neither vote twice nor open
+// anything [specification 2.2.4]. kInvalidArgument when an option is missing, has the wrong size,
+// or the identity is not on the committee.
+Result<std::unique_ptr<Contributor>> NewCommitteeMember(MemberOptions options);
+
+// What a protocol asks for, step by step. In OneShot kInput is asked of clients, all else of the
+// committee.
+enum class Step : uint8_t {
+  kKeys,
+  kNeighbours,
+  kShares,
+  kInput,
+  kAcks,
+  kUnmask,
+  kCommitteeKeys,
+  kComplaints,
+  kVotes,
+  kOpening,
+};
+// In order. `graph` says nothing of plain and OneShot.
 std::span<const Step> Steps(Protocol protocol, SharingGraph graph);
-// Their names, for reports: {"input"} for plain; {"keys", "shares", …} for SecAgg.
+// Their names, for reports: {"input"} for plain; {"keys", "shares", …} for SecAgg; {"committee
+// keys", "input", …} for OneShot.
 std::span<const std::string_view> StepNames(Protocol protocol, SharingGraph graph);
 
 }  // namespace chorus::aggregation

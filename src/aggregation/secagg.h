@@ -44,10 +44,15 @@ using Hello = std::array<uint8_t, 16>;
 // --- offers: common to every protocol (params.cc) --------------------------------------------
 inline constexpr size_t kOfferBytes = kSessionParamsBytes + sizeof(Signature);
 Bytes MakeOffer(const SessionParams& params, BytesView signing_seed);
+size_t OfferBytes(Protocol protocol);  // an offer's length
 struct AcceptedOffer {
   SessionParams params;
   Digest sid0{};
 };
+// What every receiver of an offer checks: form, the pinned coordinator's signature, that the
+// parameters are workable. kUnauthenticated: not signed by it.
+Result<AcceptedOffer> ReadOffer(const PublicKey& coordinator, Protocol protocol,
+                                BytesView question);
 // kUnauthenticated: not signed by the pinned coordinator; kPermissionDenied: not what was agreed
 // to.
 Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question);

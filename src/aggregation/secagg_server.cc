@@ -55,7 +55,7 @@ class SecAggAggregator final : public Aggregator {
         return AskInput();
       case Step::kAcks:
         return AskSurvivors(8 + uint64_t{state_.n()} * (4 + sizeof(Tag)));
-      case Step::kUnmask:
+      default:
         break;
     }
     const uint64_t answer = 4 + uint64_t{state_.n()} * (4 + 1 + math::kShareBytes);
@@ -138,7 +138,7 @@ class SecAggAggregator final : public Aggregator {
         return HearInput(asked, answer);
       case Step::kAcks:
         return HearAcks(asked.index, answer);
-      case Step::kUnmask:
+      default:
         break;
     }
     return HearUnmask(asked.index, answer);
@@ -156,7 +156,7 @@ class SecAggAggregator final : public Aggregator {
         return CloseInput();
       case Step::kAcks:
         return CloseAcks();
-      case Step::kUnmask:
+      default:
         break;
     }
     return CloseUnmask();
@@ -174,7 +174,7 @@ class SecAggAggregator final : public Aggregator {
         return InputBody(to);
       case Step::kAcks:
         return SurvivorsBody(to);
-      case Step::kUnmask:
+      default:
         break;
     }
     return state_.mode() == SharingGraph::kHarary ? SurvivorsBody(to) : UnmaskBody(to);

@@ -17,6 +17,8 @@ inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one cli
 inline constexpr uint32_t kCohortMax = 1'024;         // in one session [specification D8]
 inline constexpr uint32_t kCompleteCohortMax = 128;   // with a complete graph [specification 3.5]
 inline constexpr uint32_t kParallelCohortsMax = 128;  // in one round
+inline constexpr uint32_t kOneShotCohortMax = 1U << 15U;  // n_max of OneShot [specification 2.2.2]
+inline constexpr uint32_t kCommitteeMax = 256;            // members [specification 2.2.3]
 inline constexpr uint32_t kSessionsMax = 100'000;  // checked-in clients that one coordinator holds
 inline constexpr size_t kSeenKeysMax = size_t{1} << 20U;  // of past sessions, at a coordinator
 inline constexpr uint32_t kEvidenceBytesMax = 4'096;      // of one identity
@@ -31,6 +33,9 @@ inline constexpr size_t kMessageBytesMax =
     kChunkBytesMax + (size_t{64} << 10U);                      // a chunk and its envelope
 inline constexpr size_t kTaskBytesMax = size_t{64} << 10U;     // a task on the wire
 inline constexpr size_t kQuestionBytesMax = size_t{8} << 20U;  // one step's question to one party
+inline constexpr uint64_t kOneShotFoldsBytesMax = uint64_t{256} << 20U;  // of partial sums
+// What a committee member is asked to check: a share, a header and evidence of each client.
+inline constexpr size_t kPullBytesMax = size_t{1} << 30U;
 inline constexpr uint64_t kTransferBytesMax =
     kDimMax * 8 + (uint64_t{1} << 20U);  // a whole model or update
 inline constexpr uint64_t kUploadsInFlightBytesMax = uint64_t{4}

@@ -1,11 +1,15 @@
-// `chorus keys`: an issuer's, a coordinator's and its clients' keys in one folder, for a silo, a
-// trial or a test. In earnest the issuer's key lives elsewhere than the coordinator's.
+// `chorus keys`: keys of an issuer, a coordinator, its clients and a committee in one folder, for a
+// silo, a trial or a test. In earnest the issuer's key lives elsewhere than the coordinator's.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/hex.h"
+#include "base/limits.h"
 #include "cli/command.h"
 #include "cli/files.h"
 #include "crypto/crypto.h"
@@ -18,6 +22,7 @@ constexpr int64_t kDaySeconds = 86'400;
 constexpr int64_t kBackdateSeconds = 3'600;  // a clock that is a little behind still accepts
 constexpr uint32_t kDaysMax = 36'500;
 constexpr uint32_t kClientsMax = 1'000'000;
+constexpr uint64_t kFirstMemberSerial = uint64_t{1} << 32U;  // none of any client's
 
 struct Validity {
   int64_t not_before = 0;
@@ -100,6 +105,64 @@ class KeysInit final : public Command {
   uint32_t days_ = 365;
 };
 
+// Makes what one party, a client or a committee's member, gets: a folder with its identity and what
+// it must know of the others.
+class PartyMaker {
+ public:
+  // Of the folder that `keys init` made.
+  static Result<PartyMaker> Load(const std::string& dir, uint32_t days) {
+    PartyMaker maker;
+    CHORUS_TRY_ASSIGN(maker.issuer_, ReadSeed(dir + "/issuer.key"));
+    for (const char* name : {"coordinator.pub", "issuer.pub", "tls-authority.pem"}) {
+      CHORUS_TRY_ASSIGN(Bytes content, ReadFile(dir + "/" + name, kTextBytesMax));
+      maker.shared_.push_back({name, std::move(content)});
+    }
+    maker.validity_ = FromToday(days);
+    return maker;
+  }
+
+  // The identity's public key.
+  Result<PublicKey> Make(const std::string& folder, uint64_t serial) {
+    CHORUS_TRY(MakeFolder(folder, Access::kSecret));
+    const SecretBytes seed = crypto::RandomSecret(*rng_, crypto::kKeyBytes);
+    const PublicKey key = crypto::Ed25519Public(seed.Reveal());
+    const trust::Certificate certificate = {.serial = serial,
+                                            .not_before = validity_.not_before,
+                                            .not_after = validity_.not_after,
+                                            .subject = key};
+    CHORUS_TRY(WriteSeed(folder + "/identity.key", seed.Reveal()));
+    CHORUS_TRY(WriteFile(folder + "/certificate",
+                         trust::IssueCertificate(certificate, issuer_.Reveal()), WriteOptions{}));
+    for (const NamedContent& file : shared_) {
+      CHORUS_TRY(WriteFile(folder + "/" + file.name, file.content, WriteOptions{}));
+    }
+    return key;
+  }
+
+ private:
+  struct NamedContent {
+    std::string name;
+    Bytes content;
+  };
+
+  SecretBytes issuer_;
+  std::vector<NamedContent> shared_;
+  Validity validity_;
+  std::unique_ptr<Rng> rng_ = crypto::NewSystemRng();
+};
+
+std::string Numbered(const std::string& stem, uint32_t number) {
+  std::string digits = std::to_string(number);
+  if (digits.size() < 3) digits.insert(0, 3 - digits.size(), '0');
+  return stem + digits;
+}
+
+Status RefuseExisting(const std::string& folder, const char* advice) {
+  if (!Exists(folder)) return OkStatus();
+  return AlreadyExists("\"" + folder + "\" exists already, and keys are not overwritten; " +
+                       advice);
+}
+
 class KeysClient final : public Command {
  public:
   explicit KeysClient(CLI::App& keys)
@@ -121,59 +184,20 @@ class KeysClient final : public Command {
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    CHORUS_TRY_ASSIGN(const SecretBytes issuer, ReadSeed(dir_ + "/issuer.key"));
-    CHORUS_TRY(CopiedFiles());
+    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_));
     for (uint32_t number = first_; number < first_ + count_; ++number) {
-      const std::string folder = FolderOf(number);
-      if (!Exists(folder)) continue;
-      return AlreadyExists("\"" + folder +
-                           "\" exists already, and keys are not overwritten; use --first to "
-                           "number new clients after it");
+      CHORUS_TRY(RefuseExisting(FolderOf(number), "use --first to number new clients after it"));
     }
-    const std::unique_ptr<Rng> rng = crypto::NewSystemRng();
     for (uint32_t number = first_; number < first_ + count_; ++number) {
-      CHORUS_TRY(MakeClient(number, issuer.Reveal(), *rng));
+      CHORUS_TRY(maker.Make(FolderOf(number), number));
     }
     std::printf("%u clients are in %s/clients\n", count_, dir_.c_str());
     return OkStatus();
   }
 
  private:
-  struct NamedContent {
-    std::string name;
-    Bytes content;
-  };
-
   std::string FolderOf(uint32_t number) const {
-    std::string digits = std::to_string(number);
-    if (digits.size() < 3) digits.insert(0, 3 - digits.size(), '0');
-    return dir_ + "/clients/client-" + digits;
-  }
-
-  Status CopiedFiles() {
-    for (const char* name : {"coordinator.pub", "issuer.pub", "tls-authority.pem"}) {
-      CHORUS_TRY_ASSIGN(Bytes content, ReadFile(dir_ + "/" + name, kTextBytesMax));
-      shared_.push_back({name, std::move(content)});
-    }
-    return OkStatus();
-  }
-
-  Status MakeClient(uint32_t number, BytesView issuer_seed, Rng& rng) const {
-    const std::string folder = FolderOf(number);
-    CHORUS_TRY(MakeFolder(folder, Access::kSecret));
-    const SecretBytes seed = crypto::RandomSecret(rng, crypto::kKeyBytes);
-    const Validity validity = FromToday(days_);
-    const trust::Certificate certificate = {.serial = number,
-                                            .not_before = validity.not_before,
-                                            .not_after = validity.not_after,
-                                            .subject = crypto::Ed25519Public(seed.Reveal())};
-    CHORUS_TRY(WriteSeed(folder + "/identity.key", seed.Reveal()));
-    CHORUS_TRY(WriteFile(folder + "/certificate", trust::IssueCertificate(certificate, issuer_seed),
-                         WriteOptions{}));
-    for (const NamedContent& file : shared_) {
-      CHORUS_TRY(WriteFile(folder + "/" + file.name, file.content, WriteOptions{}));
-    }
-    return OkStatus();
+    return Numbered(dir_ + "/clients/client-", number);
   }
 
   CLI::App& app_;
@@ -181,7 +205,47 @@ class KeysClient final : public Command {
   uint32_t count_ = 0;
   uint32_t first_ = 0;
   uint32_t days_ = 365;
-  std::vector<NamedContent> shared_;
+};
+
+class KeysCommittee final : public Command {
+ public:
+  explicit KeysCommittee(CLI::App& keys)
+      : app_(*keys.add_subcommand(
+            "committee",
+            "Make the identities of a committee's members: DIR/committee/member-001 and so on, "
+            "each what one operator gets, and print how task and policy name them.")) {
+    app_.add_option("--dir", dir_, "The folder that `keys init` made.")->required();
+    app_.add_option("--members", members_, "How many members.")
+        ->required()
+        ->check(CLI::Range(1U, limits::kCommitteeMax));
+    app_.add_option("--days", days_, "How long the certificates are valid.")
+        ->check(CLI::Range(1U, kDaysMax))
+        ->capture_default_str();
+  }
+  CLI::App& app() override { return app_; }
+
+  Status Run() override {
+    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_));
+    const std::string parent = dir_ + "/committee";
+    CHORUS_TRY(RefuseExisting(parent, "move it away to make another committee"));
+    std::string task = "one_shot {\n";
+    std::string policy;
+    for (uint32_t member = 1; member <= members_; ++member) {
+      const std::string folder = Numbered(parent + "/member-", member);
+      CHORUS_TRY_ASSIGN(const PublicKey key, maker.Make(folder, kFirstMemberSerial + member));
+      CHORUS_TRY(WritePublicKey(folder + "/identity.pub", key));
+      task += "  members: \"" + ToHex(key) + "\"\n";
+      policy += "committee: \"" + ToHex(key) + "\"\n";
+    }
+    std::printf("# of a task file\n%s}\n# of a policy file\n%s", task.c_str(), policy.c_str());
+    return OkStatus();
+  }
+
+ private:
+  CLI::App& app_;
+  std::string dir_;
+  uint32_t members_ = 0;
+  uint32_t days_ = 365;
 };
 
 }  // namespace
@@ -189,6 +253,9 @@ class KeysClient final : public Command {
 std::unique_ptr<Command> NewKeysInit(CLI::App& keys) { return std::make_unique<KeysInit>(keys); }
 std::unique_ptr<Command> NewKeysClient(CLI::App& keys) {
   return std::make_unique<KeysClient>(keys);
+}
+std::unique_ptr<Command> NewKeysCommittee(CLI::App& keys) {
+  return std::make_unique<KeysCommittee>(keys);
 }
 
 }  // namespace chorus::cli

@@ -1,4 +1,4 @@
-// The tool: keys, data, a coordinator, a client, and a look at both.
+// The tool: keys, data, a coordinator, a client, a committee, and a look at them.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -40,9 +40,11 @@ int main(int argc, char** argv) {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(chorus::cli::NewKeysInit(keys));
   commands.push_back(chorus::cli::NewKeysClient(keys));
+  commands.push_back(chorus::cli::NewKeysCommittee(keys));
   commands.push_back(chorus::cli::NewSplit(tool));
   commands.push_back(chorus::cli::NewServe(tool));
   commands.push_back(chorus::cli::NewTrain(tool));
+  commands.push_back(chorus::cli::NewCommittee(tool));
   commands.push_back(chorus::cli::NewStatus(tool));
   commands.push_back(chorus::cli::NewExport(tool));
 

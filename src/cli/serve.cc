@@ -47,6 +47,11 @@ class Screen {
   bool terminal_ = ::isatty(STDOUT_FILENO) == 1;
 };
 
+const char* NameOf(Protocol protocol) {
+  if (protocol == Protocol::kPlain) return "plain";
+  return protocol == Protocol::kOneShot ? "one_shot" : "secagg";
+}
+
 struct ServeOptions {
   std::string task;
   std::string keys;
@@ -150,8 +155,7 @@ Status Run::Serve() {
     CHORUS_TRY(
         WriteFile(options_.port_file, ViewOf(text), WriteOptions{.existing = Existing::kReplace}));
   }
-  screen_.Line("task " + task_.name + ", protocol " +
-               (task_.protocol == Protocol::kSecAgg ? "secagg" : "plain") + ", " +
+  screen_.Line("task " + task_.name + ", protocol " + NameOf(task_.protocol) + ", " +
                std::to_string(task_.rounds) + " rounds; listening on port " +
                std::to_string(coordinator->port()) +
                (options_.plaintext ? " without TLS" : " with TLS"));

@@ -1,5 +1,6 @@
 // `chorus status`: what a coordinator is doing, asked over the network.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -27,6 +28,17 @@ const char* StateName(RoundState state) {
       return "aborted";
   }
   return "unknown";
+}
+
+void PrintCommittee(const wire::StatusReply& reply) {
+  const auto present =
+      std::count_if(reply.committee.begin(), reply.committee.end(),
+                    [](const wire::CommitteeMember& member) { return member.checked_in; });
+  std::printf("committee: %lld of %zu members\n", static_cast<long long>(present),
+              reply.committee.size());
+  for (const wire::CommitteeMember& member : reply.committee) {
+    if (!member.checked_in) std::printf("  absent: %s\n", ToHex(member.identity).c_str());
+  }
 }
 
 void PrintRounds(const wire::StatusReply& reply) {
@@ -96,6 +108,7 @@ class ShowStatus final : public Command {
                 static_cast<unsigned long long>(reply.rounds_committed), reply.rounds_wanted,
                 static_cast<unsigned long long>(reply.rounds_begun));
     std::printf("clients: %u\n", reply.clients);
+    if (!reply.committee.empty()) PrintCommittee(reply);
     std::printf("step: %s\n", reply.step.empty() ? "none" : reply.step.c_str());
     if (!reply.rounds.empty()) PrintRounds(reply);
     if (!reply.evidence.empty()) PrintEvidence(reply);

@@ -10,11 +10,11 @@
 #include "chorus/client.h"
 #include "cli/command.h"
 #include "cli/files.h"
+#include "cli/party.h"
 #include "cli/stop.h"
 #include "client/example_store.h"
 #include "client/experiment.h"
 #include "trust/trust.h"
-#include "wire/wire.h"
 
 namespace chorus::cli {
 namespace {
@@ -26,36 +26,10 @@ struct TrainOptions {
   std::string state;
   std::string policy;
   bool plaintext = false;
+  bool leave_after_upload = false;
   std::string experiment;
   bool quiet = false;
 };
-
-std::string Describe(const ClientEvent& event) {
-  const std::string round = "round " + std::to_string(event.round);
-  switch (event.kind) {
-    case ClientEvent::Kind::kConnected:
-      return "connected";
-    case ClientEvent::Kind::kDisconnected:
-      return "disconnected, trying again: " + event.status.message();
-    case ClientEvent::Kind::kInvited:
-      return round + ": invited";
-    case ClientEvent::Kind::kRefused:
-      return round + ": refused, " + event.status.message();
-    case ClientEvent::Kind::kTrained:
-      return round + ": trained";
-    case ClientEvent::Kind::kContributed:
-      return round + ": contributed";
-    case ClientEvent::Kind::kRoundLost:
-      return round + ": lost, " + event.status.message();
-    case ClientEvent::Kind::kStopped:
-      return event.status.ok() ? "the task is complete" : "stopped: " + event.status.message();
-    case ClientEvent::Kind::kEquivocation:
-      return round + ": the coordinator signed two rosters; " +
-             (event.status.ok() ? "the proof is in the file `evidence` of the state folder"
-                                : event.status.message());
-  }
-  return "an event of an unknown kind";
-}
 
 class Train final : public Command {
  public:
@@ -77,65 +51,68 @@ class Train final : public Command {
     app_.add_option("--experiment", options_.experiment,
                     "Makes the order of training, what is held back and rounding repeatable, for "
                     "example 42/client-007; keys and masks never are.");
+    app_.add_flag("--leave-after-upload", options_.leave_after_upload,
+                  "Hang up the moment that the update is uploaded, and come again for the next "
+                  "round: costs nothing in OneShot, and is a dropout in SecAgg.");
     app_.add_flag("--quiet", options_.quiet, "Print no events.");
   }
   CLI::App& app() override { return app_; }
 
   Status Run() override {
     CatchStopSignals();
-    CHORUS_TRY_ASSIGN(ClientOptions options, MakeOptions());
-    CHORUS_TRY_ASSIGN(Examples examples, client::LoadExamples(options_.data, nullptr));
-    CHORUS_TRY_ASSIGN(const PublicKey issuer, ReadPublicKey(options_.keys + "/issuer.pub"));
+    CHORUS_TRY_ASSIGN(const Examples examples, client::LoadExamples(options_.data, nullptr));
     const std::unique_ptr<Clock> clock = NewSystemClock();
-    const std::unique_ptr<IdentityVerifier> verifier =
-        trust::NewCertificateVerifier(issuer, *clock);
     const std::unique_ptr<LogSink> log =
         NewStderrLogSink(options_.quiet ? LogLevel::kError : LogLevel::kWarn);
-    Result<std::unique_ptr<Client>> client =
-        options_.experiment.empty()
-            ? Client::Start(std::move(options), std::move(examples), *verifier, *clock, *log)
-            : client::StartExperiment(std::move(options), std::move(examples), *verifier, *clock,
-                                      *log, client::ExperimentSeed{options_.experiment});
-    if (!client.ok()) return client.status();
-    return Follow(**client);
+    while (!stop_requested()) {
+      CHORUS_TRY_ASSIGN(PartyKeys keys, ReadPartyKeys(options_.keys, {.tls = !options_.plaintext}));
+      const std::unique_ptr<IdentityVerifier> verifier =
+          trust::NewCertificateVerifier(keys.issuer, *clock);
+      CHORUS_TRY_ASSIGN(ClientOptions options, MakeOptions(std::move(keys)));
+      Result<std::unique_ptr<Client>> client =
+          options_.experiment.empty()
+              ? Client::Start(std::move(options), examples, *verifier, *clock, *log)
+              : client::StartExperiment(std::move(options), examples, *verifier, *clock, *log,
+                                        client::ExperimentSeed{options_.experiment});
+      if (!client.ok()) return client.status();
+      CHORUS_TRY_ASSIGN(const bool complete, Follow(**client));
+      if (complete) return OkStatus();
+    }
+    return Cancelled("stopped before the task was complete; the same command goes on");
   }
 
  private:
-  Result<ClientOptions> MakeOptions() const {
+  Result<ClientOptions> MakeOptions(PartyKeys keys) const {
     ClientOptions options;
     options.server = options_.server;
     options.plaintext = options_.plaintext;
     options.state_dir = options_.state;
-    CHORUS_TRY_ASSIGN(options.identity_seed, ReadSeed(options_.keys + "/identity.key"));
-    CHORUS_TRY_ASSIGN(options.certificate, ReadFile(options_.keys + "/certificate", kTextBytesMax));
-    CHORUS_TRY_ASSIGN(options.coordinator, ReadPublicKey(options_.keys + "/coordinator.pub"));
-    if (!options_.plaintext) {
-      CHORUS_TRY_ASSIGN(options.tls_roots_pem, ReadText(options_.keys + "/tls-authority.pem"));
-    }
-    if (!options_.policy.empty()) {
-      CHORUS_TRY_ASSIGN(const std::string text, ReadText(options_.policy));
-      Result<Policy> policy = wire::ParsePolicyText(text);
-      if (!policy.ok()) {
-        return Status(policy.status().code(),
-                      "\"" + options_.policy + "\": " + policy.status().message());
-      }
-      options.policy = *policy;
-    }
+    options.identity_seed = std::move(keys.identity_seed);
+    options.certificate = std::move(keys.certificate);
+    options.coordinator = keys.coordinator;
+    options.tls_roots_pem = std::move(keys.tls_roots_pem);
+    CHORUS_TRY_ASSIGN(options.policy, ReadPolicy(options_.policy));
     CHORUS_TRY(MakeFolder(options_.state, Access::kSecret));
     return options;
   }
 
-  Status Follow(Client& client) const {
+  // Until the task is complete (true), or this client has uploaded and is to leave, or a signal.
+  Result<bool> Follow(Client& client) const {
     while (!stop_requested()) {
       for (const ClientEvent& event : client.Poll(kStopLatency)) {
         if (!options_.quiet) {
           std::printf("%s\n", Describe(event).c_str());
           std::fflush(stdout);
         }
-        if (event.kind == ClientEvent::Kind::kStopped) return event.status;
+        if (event.kind == ClientEvent::Kind::kStopped) {
+          CHORUS_TRY(event.status);
+          return true;
+        }
+        const bool uploaded = event.kind == ClientEvent::Kind::kUploaded;
+        if (uploaded && options_.leave_after_upload) return false;
       }
     }
-    return Cancelled("stopped before the task was complete; the same command goes on");
+    return false;
   }
 
   CLI::App& app_;

@@ -17,6 +17,7 @@
 #include "aggregation/protocols.h"
 #include "base/limits.h"
 #include "base/random.h"
+#include "chorus/committee.h"
 #include "client/experiment.h"
 #include "client/grpc_transport.h"
 #include "client/ledger.h"
@@ -30,7 +31,7 @@ namespace {
 // Training must not cost the game frames.
 constexpr int kNiceness = 10;
 
-Status ValidateOptions(const ClientOptions& options) {
+Status ValidateOptions(const ClientOptions& options, client::Role role) {
   if (options.identity_seed.size() != crypto::kKeyBytes)
     return InvalidArgument("identity_seed must have 32 bytes");
   if (options.coordinator == PublicKey{})
@@ -42,7 +43,8 @@ Status ValidateOptions(const ClientOptions& options) {
   if (const Result<trust::Certificate> read = trust::ReadCertificate(options.certificate);
       read.ok() && read->subject != crypto::Ed25519Public(options.identity_seed.Reveal()))
     return InvalidArgument("certificate names another key than identity_seed's");
-  if (options.state_dir.empty()) return InvalidArgument("state_dir is empty");
+  if (role == client::Role::kClient && options.state_dir.empty())
+    return InvalidArgument("state_dir is empty");
   if (!(options.policy.update_l2_norm_max > 0))
     return InvalidArgument("policy.update_l2_norm_max must be positive");
   return OkStatus();
@@ -187,15 +189,39 @@ struct client::Starter {
                                                ClientOptions options, Examples examples,
                                                const IdentityVerifier& verifier, const Clock& clock,
                                                LogSink& log, std::optional<ExperimentSeed> seed) {
-    CHORUS_TRY(ValidateOptions(options));
+    CHORUS_TRY(ValidateOptions(options, Role::kClient));
     CHORUS_TRY(ValidateExamples(examples));
     CHORUS_TRY_ASSIGN(std::unique_ptr<Ledger> ledger, Ledger::Open(options.state_dir));
     auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(options),
                                                    std::move(examples), std::move(ledger), clock);
+    return Run(std::move(inside), Role::kClient, verifier, log, std::move(seed));
+  }
+
+  static Result<std::unique_ptr<Client>> StartMember(std::unique_ptr<Transport> transport,
+                                                     CommitteeOptions options,
+                                                     const IdentityVerifier& verifier,
+                                                     const Clock& clock, LogSink& log) {
+    ClientOptions common = Common(std::move(options));
+    CHORUS_TRY(ValidateOptions(common, Role::kCommitteeMember));
+    if (transport == nullptr) {
+      CHORUS_TRY(ValidateNetwork(common));
+      transport = NewGrpcTransport({.server = common.server,
+                                    .tls_roots_pem = common.tls_roots_pem,
+                                    .plaintext = common.plaintext});
+    }
+    auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(common),
+                                                   Examples(), nullptr, clock);
+    return Run(std::move(inside), Role::kCommitteeMember, verifier, log, std::nullopt);
+  }
+
+  static std::unique_ptr<Client> Run(std::unique_ptr<Client::Inside> inside, Role role,
+                                     const IdentityVerifier& verifier, LogSink& log,
+                                     std::optional<ExperimentSeed> seed) {
     inside->session = Session::Create({.options = &inside->options,
+                                       .role = role,
                                        .examples = &inside->examples,
                                        .verifier = &verifier,
-                                       .clock = &clock,
+                                       .clock = &inside->clock,
                                        .rng = inside->rng.get(),
                                        .log = &log,
                                        .ledger = inside->ledger.get(),
@@ -205,6 +231,20 @@ struct client::Starter {
     Client::Inside& running = *inside;
     inside->thread = std::thread([&running] { running.Run(); });
     return std::unique_ptr<Client>(new Client(std::move(inside)));
+  }
+
+  // What a member's options have in common with a client's.
+  static ClientOptions Common(CommitteeOptions options) {
+    ClientOptions common;
+    common.server = std::move(options.server);
+    common.tls_roots_pem = std::move(options.tls_roots_pem);
+    common.plaintext = options.plaintext;
+    common.coordinator = options.coordinator;
+    common.identity_seed = std::move(options.identity_seed);
+    common.certificate = std::move(options.certificate);
+    common.policy = std::move(options.policy);
+    common.memory_bytes_max = options.memory_bytes_max;
+    return common;
   }
 
   static Result<std::unique_ptr<Client>> StartGrpc(ClientOptions options, Examples examples,
@@ -250,6 +290,25 @@ Result<std::unique_ptr<Client>> client::StartExperimentOver(
   if (transport == nullptr) return InvalidArgument("transport is null");
   return Starter::Start(std::move(transport), std::move(options), std::move(examples), verifier,
                         clock, log, std::move(seed));
+}
+
+Result<std::unique_ptr<CommitteeMember>> CommitteeMember::Start(CommitteeOptions options,
+                                                                const IdentityVerifier& verifier,
+                                                                const Clock& clock, LogSink& log) {
+  CHORUS_TRY_ASSIGN(
+      std::unique_ptr<Client> client,
+      client::Starter::StartMember(nullptr, std::move(options), verifier, clock, log));
+  return std::unique_ptr<CommitteeMember>(new CommitteeMember(std::move(client)));
+}
+
+Result<std::unique_ptr<CommitteeMember>> CommitteeMember::StartOver(
+    std::unique_ptr<Transport> transport, CommitteeOptions options,
+    const IdentityVerifier& verifier, const Clock& clock, LogSink& log) {
+  if (transport == nullptr) return InvalidArgument("transport is null");
+  CHORUS_TRY_ASSIGN(
+      std::unique_ptr<Client> client,
+      client::Starter::StartMember(std::move(transport), std::move(options), verifier, clock, log));
+  return std::unique_ptr<CommitteeMember>(new CommitteeMember(std::move(client)));
 }
 
 }  // namespace chorus

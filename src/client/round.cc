@@ -51,7 +51,6 @@ aggregation::SessionParams ExpectedParams(const ClientOptions& options, const Ac
   const TaskSpec& spec = task.spec;
   aggregation::SessionParams params;
   params.protocol = spec.protocol;
-  params.mode = static_cast<uint8_t>(spec.secagg.graph);
   params.task_id = task.id;
   params.task_hash = task.hash;
   params.round = round;
@@ -62,13 +61,41 @@ aggregation::SessionParams ExpectedParams(const ClientOptions& options, const Ac
   params.bound = spec.encoding.bound;
   params.n_min = std::max(spec.cohort.minimum, options.policy.cohort_min);
   params.n_max = spec.cohort.maximum;
-  params.gamma_ppm = std::max(spec.secagg.gamma_ppm, options.policy.gamma_ppm_min);
-  params.delta_ppm = std::max(spec.secagg.delta_ppm, options.policy.delta_ppm_min);
-  params.a_min = spec.secagg.honest_min;
+  if (spec.protocol == Protocol::kOneShot) {
+    params.gamma_ppm = std::max(spec.one_shot.gamma_ppm, options.policy.gamma_ppm_min);
+    params.a_min = std::max(spec.one_shot.honest_min, options.policy.honest_min);
+    params.committee = task.committee;
+  } else {
+    params.mode = static_cast<uint8_t>(spec.secagg.graph);
+    params.gamma_ppm = std::max(spec.secagg.gamma_ppm, options.policy.gamma_ppm_min);
+    params.delta_ppm = std::max(spec.secagg.delta_ppm, options.policy.delta_ppm_min);
+    params.a_min = spec.secagg.honest_min;
+  }
   params.dp_hash = crypto::Sha256(privacy::CanonicalPrivacy(spec.clip));
   params.layout_hash = crypto::Sha256(learning::CanonicalLayout(spec.model));
   params.coordinator_id = options.coordinator;
   return params;
+}
+
+// Whether this device can train the task.
+Status CheckDevice(const SessionOptions& options, const AcceptedTask& task) {
+  CHORUS_TRY(learning::CheckExamples(task.spec.model, *options.examples));
+  const uint64_t bytes = RoundBytes(task, *options.examples);
+  if (bytes > options.options->memory_bytes_max)
+    return ResourceExhausted("training this task needs " + std::to_string(bytes >> 20U) +
+                             " MiB of memory; this game allows " +
+                             std::to_string(options.options->memory_bytes_max >> 20U) + " MiB");
+  return OkStatus();
+}
+
+// Whether the task names this committee member, whose identity serves nothing else.
+Status CheckMembership(const ClientOptions& options, const TaskSpec& task) {
+  const PublicKey mine = crypto::Ed25519Public(options.identity_seed.Reveal());
+  const std::vector<PublicKey>& members = task.one_shot.members;
+  if (task.protocol != Protocol::kOneShot ||
+      std::find(members.begin(), members.end(), mine) == members.end())
+    return PermissionDenied("this identity is not on the task's committee; it does not train");
+  return OkStatus();
 }
 
 }  // namespace
@@ -85,19 +112,23 @@ Result<AcceptedTask> AcceptTask(const SessionOptions& options, BytesView task,
   CHORUS_TRY(Permit(options.options->policy, spec));
   CHORUS_TRY(learning::ValidateModel(spec.model));
   CHORUS_TRY(learning::ValidateTraining(spec.training));
-  CHORUS_TRY(learning::CheckExamples(spec.model, *options.examples));
   accepted.hash = crypto::Sha256(task);
   const Digest name_hash = crypto::Sha256(ViewOf(spec.name));
   std::copy_n(name_hash.begin(), accepted.id.size(), accepted.id.begin());
   CHORUS_TRY_ASSIGN(accepted.encoding,
                     math::FixedPointFor(learning::ParameterCount(spec.model), spec.clip,
                                         spec.encoding, spec.cohort.maximum));
-  const uint64_t bytes = RoundBytes(accepted, *options.examples);
-  if (bytes > options.options->memory_bytes_max)
-    return ResourceExhausted("training this task needs " + std::to_string(bytes >> 20U) +
-                             " MiB of memory; this game allows " +
-                             std::to_string(options.options->memory_bytes_max >> 20U) + " MiB");
+  if (spec.protocol == Protocol::kOneShot) {
+    CHORUS_TRY_ASSIGN(accepted.committee, aggregation::CommitteeOf(spec.one_shot));
+  }
+  CHORUS_TRY(options.role == Role::kCommitteeMember ? CheckMembership(*options.options, spec)
+                                                    : CheckDevice(options, accepted));
   return accepted;
+}
+
+uint64_t QuestionBytesMax(const SessionOptions& options) {
+  if (options.role == Role::kClient) return limits::kQuestionBytesMax;
+  return std::min<uint64_t>(limits::kPullBytesMax, options.options->memory_bytes_max);
 }
 
 uint64_t RoundBytes(const AcceptedTask& task, const Examples& examples) {
@@ -180,7 +211,10 @@ Status Round::Train(const Model& model) {
   contributor.coordinator = options_.options->coordinator;
   contributor.expected = ExpectedParams(*options_.options, task_, number_, model_hash_);
   contributor.honest_min =
-      std::max(options_.options->policy.honest_min, task_.spec.secagg.honest_min);
+      std::max(options_.options->policy.honest_min, task_.spec.protocol == Protocol::kOneShot
+                                                        ? task_.spec.one_shot.honest_min
+                                                        : task_.spec.secagg.honest_min);
+  contributor.committee_ids = task_.spec.one_shot.members;
   contributor.identity_seed = options_.options->identity_seed.Reveal();
   contributor.evidence = options_.options->certificate;
   contributor.verifier = options_.verifier;
@@ -195,6 +229,34 @@ Status Round::Train(const Model& model) {
                                 .not_after = options_.clock->UnixSeconds() + kPreKeyLife.count()},
                                *options_.rng));
   ready_ = std::move(contributor.prekeys->record);
+  return OkStatus();
+}
+
+Status Round::NoteUpload() {
+  if (options_.role == Role::kCommitteeMember) {
+    uploaded_ = contributor_->done();
+    return OkStatus();
+  }
+  if (!contributor_->uploaded() || uploaded_) return OkStatus();
+  CHORUS_TRY(options_.ledger->NoteUpload(task_.id, number_, model_hash_,
+                                         options_.options->policy.uploads_per_model_max));
+  uploaded_ = true;
+  return OkStatus();
+}
+
+Status Round::Attend() {
+  aggregation::MemberOptions member;
+  member.coordinator = options_.options->coordinator;
+  // A member trains on no model, so that which one it is says nothing to it.
+  member.expected = ExpectedParams(*options_.options, task_, number_, Digest{});
+  member.committee_ids = task_.spec.one_shot.members;
+  member.identity_seed = options_.options->identity_seed.Reveal();
+  member.verifier = options_.verifier;
+  member.rng = options_.rng;
+  member.seen_keys = options_.seen_keys;
+  if (options_.seen_keys != nullptr)
+    options_.seen_keys->Advance(options_.clock->UnixSeconds() / kSecondsPerDay);
+  CHORUS_TRY_ASSIGN(contributor_, aggregation::NewCommitteeMember(std::move(member)));
   return OkStatus();
 }
 
@@ -228,8 +290,9 @@ Result<RingVector> Round::TrainAndEncode(const Model& model) const {
                       *rounding);
 }
 
+// A committee member gives nothing of its own away, and has no ledger.
 Status Round::NoteAttempt() {
-  if (attempted_) return OkStatus();
+  if (attempted_ || options_.role == Role::kCommitteeMember) return OkStatus();
   CHORUS_TRY(options_.ledger->NoteAttempt(task_.id, number_,
                                           options_.clock->UnixSeconds() / kSecondsPerDay));
   attempted_ = true;
@@ -273,15 +336,10 @@ Result<SecretBytes> Round::Answer(BytesView question) {
     return answer.status();
   }
   SecretBytes kept(*std::move(answer));
-  if (contributor_->uploaded() && !uploaded_) {
-    const Status noted = options_.ledger->NoteUpload(
-        task_.id, number_, model_hash_, options_.options->policy.uploads_per_model_max);
-    if (!noted.ok()) {
-      refused_by_ledger_ = true;
-      contributor_.reset();
-      return noted;
-    }
-    uploaded_ = true;
+  if (const Status noted = NoteUpload(); !noted.ok()) {
+    refused_by_ledger_ = true;
+    contributor_.reset();
+    return noted;
   }
   return kept;
 }

@@ -1,4 +1,4 @@
-// A client's part in one round: what it agrees to, what it trains, what it lets out.
+// A party's part in one round: what it agrees to, what it trains, what it lets out.
 #pragma once
 
 #include <chrono>
@@ -22,15 +22,20 @@ namespace chorus::client {
 struct AcceptedTask {
   TaskSpec spec;
   TaskId id{};
-  Digest hash{};              // SHA-256 of the task's bytes as signed
-  math::FixedPoint encoding;  // that the task implies; its dim is the model's
+  Digest hash{};                           // SHA-256 of the task's bytes as signed
+  math::FixedPoint encoding;               // that the task implies; its dim is the model's
+  aggregation::CommitteeParams committee;  // of OneShot
 };
 
 // kUnauthenticated: not signed by the pinned coordinator. kPermissionDenied: against the player's
-// policy. kInvalidArgument: the task cannot work, or this device's examples do not fit its model.
+// policy, or a committee member is not one of this task. kInvalidArgument: the task cannot work, or
+// this device's examples do not fit its model.
 // kResourceExhausted: training needs more memory than allowed. Each in words for the player.
 Result<AcceptedTask> AcceptTask(const SessionOptions& options, BytesView task,
                                 const Signature& signature);
+
+// No question to this party is longer.
+uint64_t QuestionBytesMax(const SessionOptions& options);
 
 // At most so many bytes are held at once while training this task and contributing to it.
 uint64_t RoundBytes(const AcceptedTask& task, const Examples& examples);
@@ -96,10 +101,15 @@ class Round {
   // this returns. A failure ends the round: its code may be sent, nothing else.
   Result<SecretBytes> Answer(BytesView question);
 
+  // In place of Permit and Train, of a committee member: makes ready to answer the committee's
+  // questions. Its keys and its vote live in this object only.
+  Status Attend();
+
   const AcceptedTask& task() const { return task_; }
   // Whether the ledger, not the protocol, made Answer fail.
   bool refused_by_ledger() const { return refused_by_ledger_; }
-  // Whether an update was put into the ledger, so that it may have left this device.
+  // Whether an update was put into the ledger, so that it may have left this device; of a committee
+  // member, whether it opened its shares.
   bool uploaded() const { return uploaded_; }
   // When Answer found that the coordinator had signed two rosters for this session: how keeping the
   // evidence went, which is on disk if ok.
@@ -108,6 +118,7 @@ class Round {
   bool done() const { return contributor_ != nullptr && contributor_->done(); }
 
  private:
+  Status NoteUpload();
   Result<RingVector> TrainAndEncode(const Model& model) const;
   Status NoteAttempt();
   Status BeginSession();

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "client/event_log.h"
 #include "client/round.h"
 #include "crypto/crypto.h"
 #include "wire/wire.h"
@@ -49,7 +50,8 @@ struct Current {
   std::unique_ptr<Round> round;  // absent once this client has no part in it any more
   Time until{};                  // with a part in it, and not over by then: given up
   bool uploaded = false;
-  bool told = false;  // the host knows that its update is not in it
+  bool all_sent = false;  // the coordinator has all of the update, and the host knows
+  bool told = false;      // the host knows that its update is not in it
 };
 
 // Whether the same call may go better later.
@@ -71,6 +73,7 @@ bool PassingOutsideRound(Code code) {
 //   Polling          Wait                                          -> Polling, later
 //                    Wait, complete                                -> Stopped
 //                    Invitation: agreed to                         -> FetchingModel or Training
+//                                as a committee member             -> Answering (ready)
 //                                refused                           -> Answering (abort)
 //                    Question: whole                               -> Answering
 //                              in part                             -> FetchingQuestion
@@ -115,6 +118,7 @@ class Conversation final : public Session {
   Status HearUpload(Answering& answering, BytesView reply);
 
   Result<std::unique_ptr<Round>> Agree(const wire::Invitation& invitation);
+  void Attend();
   Status AnswerQuestion(const wire::Question& question);
   void TellEvidence();
   void StartAnswer(SecretBytes answer, Code abort_code);
@@ -124,12 +128,12 @@ class Conversation final : public Session {
   void Decline(const Status& status);
   void Abandon(const Status& status);
   void Lose(const Status& status);
+  void TellUploaded();
   void Restart(const Status& status);
   void Delay(bool slowly);
   void Progress();
   void TellDown(const Status& status);
   void Emit(ClientEvent::Kind kind, uint64_t round, Status status);
-  void Note(const ClientEvent& event) const;
 
   const SessionOptions options_;
   Phase phase_ = Challenging{};
@@ -320,6 +324,10 @@ Status Conversation::HearInvitation(const wire::Invitation& invitation) {
   Progress();
   current_->until = options_.clock->Now() + LongestRound(task.spec.deadlines);
   current_->round = *std::move(agreed);
+  if (options_.role == Role::kCommitteeMember) {
+    Attend();
+    return OkStatus();
+  }
   if (model_.sha256 == invitation.model && model_.weights.size() == task.encoding.dim) {
     phase_ = Training{};
     return OkStatus();
@@ -340,8 +348,9 @@ Result<std::unique_ptr<Round>> Conversation::Agree(const wire::Invitation& invit
         "the task has changed under the name that it had; restart to accept it");
   seen_task_ = {task.id, task.hash};
   // Whether the round itself was answered before; how often the model was is asked when it is here.
-  CHORUS_TRY(options_.ledger->PermitUpload(task.id, invitation.round, Digest{},
-                                           /*uploads_per_model_max=*/0));
+  if (options_.role == Role::kClient)
+    CHORUS_TRY(options_.ledger->PermitUpload(task.id, invitation.round, Digest{},
+                                             /*uploads_per_model_max=*/0));
   return std::make_unique<Round>(options_, std::move(task), invitation.round);
 }
 
@@ -355,6 +364,12 @@ Status Conversation::HearModel(BytesView reply) {
   return OkStatus();
 }
 
+void Conversation::Attend() {
+  if (const Status attending = current_->round->Attend(); !attending.ok())
+    return Abandon(attending);
+  StartAnswer({}, Code::kOk);
+}
+
 void Conversation::Work() {
   if (!std::holds_alternative<Training>(phase_)) return;
   if (const Status permitted = current_->round->Permit(model_); !permitted.ok())
@@ -365,6 +380,8 @@ void Conversation::Work() {
 }
 
 Status Conversation::HearQuestion(wire::Question question) {
+  if (question.total_bytes > QuestionBytesMax(options_))
+    return InvalidArgument("the coordinator asks more than this device holds");
   if (!current_.has_value()) return InvalidArgument("the coordinator asks outside a round");
   if (current_->round != nullptr && current_->round->done()) {
     // Answers nothing any more, but still tells whether this is evidence.
@@ -447,6 +464,7 @@ Status Conversation::HearUpload(Answering& answering, BytesView reply) {
   CHORUS_TRY_ASSIGN(const wire::UploadReply answer, wire::Decode<wire::UploadReply>(reply));
   if (answering.abort_code != Code::kOk || answer.received == answering.answer.size()) {
     Progress();
+    TellUploaded();
     FinishAnswer();
     return OkStatus();
   }
@@ -506,6 +524,15 @@ void Conversation::Lose(const Status& status) {
   current_->told = true;
 }
 
+// Tells the host, once, that the coordinator has all of this client's update: after that, no other
+// question needs its answer in OneShot.
+void Conversation::TellUploaded() {
+  if (options_.role != Role::kClient || !current_.has_value()) return;
+  if (!current_->uploaded || current_->round == nullptr || current_->all_sent) return;
+  current_->all_sent = true;
+  Emit(ClientEvent::Kind::kUploaded, current_->number, OkStatus());
+}
+
 // The session is of no use any more: begins another.
 void Conversation::Restart(const Status& status) {
   const bool uploaded = current_.has_value() && current_->uploaded;
@@ -548,33 +575,7 @@ void Conversation::TellDown(const Status& status) {
 void Conversation::Emit(ClientEvent::Kind kind, uint64_t round, Status status) {
   if (events_.size() >= limits::kEventsMax) events_.erase(events_.begin());
   events_.push_back({.kind = kind, .round = round, .status = std::move(status)});
-  Note(events_.back());
-}
-
-void Conversation::Note(const ClientEvent& event) const {
-  const auto code = static_cast<int32_t>(event.status.code());
-  LogSink& log = *options_.log;
-  switch (event.kind) {
-    case ClientEvent::Kind::kConnected:
-      return Log(log, LogLevel::kInfo, "checked in");
-    case ClientEvent::Kind::kDisconnected:
-      return Log(log, LogLevel::kWarn, "disconnected; will try again", {{"code", code}});
-    case ClientEvent::Kind::kInvited:
-      return Log(log, LogLevel::kInfo, "invited", {{"round", event.round}});
-    case ClientEvent::Kind::kRefused:
-      return Log(log, LogLevel::kInfo, "refused", {{"round", event.round}, {"code", code}});
-    case ClientEvent::Kind::kTrained:
-      return Log(log, LogLevel::kInfo, "trained", {{"round", event.round}});
-    case ClientEvent::Kind::kContributed:
-      return Log(log, LogLevel::kInfo, "contributed", {{"round", event.round}});
-    case ClientEvent::Kind::kRoundLost:
-      return Log(log, LogLevel::kInfo, "round lost", {{"round", event.round}, {"code", code}});
-    case ClientEvent::Kind::kStopped:
-      return Log(log, LogLevel::kInfo, "stopped", {{"code", code}});
-    case ClientEvent::Kind::kEquivocation:
-      return Log(log, LogLevel::kWarn, "the coordinator signed two rosters for one session",
-                 {{"round", event.round}, {"code", code}});
-  }
+  LogEvent(*options_.log, events_.back());
 }
 
 }  // namespace

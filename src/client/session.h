@@ -1,6 +1,6 @@
-// A client's conversation with its coordinator as a machine without socket, thread or sleep: it
-// says what to do next and is told how that went. Client::Start runs it over gRPC; tests and
-// simulation run it in memory.
+// A client's, or a committee member's, conversation with its coordinator as a machine without
+// socket, thread or sleep: it says what to do next and is told how that went. Client::Start runs it
+// over gRPC; tests and simulation run it in memory.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +47,14 @@ struct ExperimentSeed {
       text;  // for example "42/client-007": the experiment's seed and this client's name in it
 };
 
+// A committee member takes part as a client does, but neither downloads a model nor trains: it is
+// ready at once, and answers the committee's questions [specification 2.2.4].
+enum class Role : uint8_t { kClient, kCommitteeMember };
+
 struct SessionOptions {
   const ClientOptions* options = nullptr;  // must outlive the session, as all pointers here
-  const Examples* examples = nullptr;
+  Role role = Role::kClient;
+  const Examples* examples = nullptr;  // of a client, as `ledger`
   const IdentityVerifier* verifier = nullptr;
   const Clock* clock = nullptr;
   Rng* rng = nullptr;  // keys, masks, jitter

@@ -49,6 +49,9 @@ Cohorts::Cohorts(CohortsOptions options, Time now) {
     one.invited.assign(next, next + static_cast<ptrdiff_t>(size));
     options.rng->Fill(one.params.nonce);
     for (const PartyId party : one.invited) cohort_of_[party] = cohorts_.size();
+    for (const aggregation::CommitteeMember& member : one.committee) {
+      cohort_of_[member.party] = cohorts_.size();
+    }
     cohorts_.push_back({.round = Round(std::move(one), now), .verdict = {}});
     next += static_cast<ptrdiff_t>(size);
   }

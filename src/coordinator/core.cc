@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "coordinator/cohorts.h"
+#include "coordinator/committee.h"
 #include "coordinator/events.h"
 #include "coordinator/party.h"
 #include "coordinator/round.h"
@@ -62,7 +63,7 @@ struct Running {
   Cohorts cohorts;
   RoundReport report;
   Time began{};
-  std::vector<PartyId> invited;
+  std::vector<PartyId> invited;  // clients, and members of the committee
 };
 // The round is over; its result waits to be durable. Nothing else begins meanwhile.
 struct Recording {
@@ -90,7 +91,7 @@ class CoordinatorCore final : public Core {
   void Next(BytesView request, Time now, Reply reply);
   Result<Bytes> Download(BytesView request, Time now);
   Result<Bytes> TakeUpload(BytesView request, Time now);
-  Result<Bytes> GetStatus(BytesView request);
+  Result<Bytes> GetStatus(BytesView request, Time now);
   Result<Party*> PartyOf(const wire::SessionToken& session, Time now);
   Result<Bytes> TakeAbort(Party& party, const wire::UploadRequest& request, Time now);
   Status Judge(Party& party, Time now);
@@ -98,7 +99,7 @@ class CoordinatorCore final : public Core {
 
   void LookSoon(Time now);
   void Look(Gathering& gathering, Time now);
-  void Begin(std::vector<uint32_t> sizes, const std::vector<PartyId>& invited, Time now);
+  void Begin(std::vector<uint32_t> sizes, const Invited& invited, Time now);
   void Invite(const Running& running);
   void Progress(Time now);
   void Deliver(Running& running, Time now);
@@ -111,6 +112,7 @@ class CoordinatorCore final : public Core {
 
   Parts parts_;
   Signature task_signature_{};
+  Committee committee_;
   Standing standing_{limits::kBlamedIdentitiesMax};
   aggregation::SeenKeys seen_keys_{limits::kSeenKeysMax};
   Parties parties_;
@@ -124,10 +126,12 @@ CoordinatorCore::CoordinatorCore(Parts parts)
     : parts_(std::move(parts)),
       task_signature_(crypto::Ed25519Sign(
           parts_.signing_seed, crypto::LabeledHash("CHORUS1/task", {parts_.state.record.spec}))),
+      committee_(parts_.task),
       parties_({.coordinator = crypto::Ed25519Public(parts_.signing_seed),
                 .verifier = parts_.verifier,
                 .rng = parts_.rng,
                 .standing = &standing_,
+                .committee = &committee_,
                 .question = [this](PartyId to) { return QuestionBody(to); },
                 .sessions_max = limits::kSessionsMax,
                 .uploads_in_flight_bytes_max = limits::kUploadsInFlightBytesMax}),
@@ -158,7 +162,7 @@ void CoordinatorCore::Handle(std::string_view method, BytesView request, Reply r
     reply(TakeUpload(request, now));
     Progress(now);
   } else if (method == wire::kGetStatus) {
-    reply(GetStatus(request));
+    reply(GetStatus(request, now));
   } else {
     reply(Status(Code::kUnimplemented, "this coordinator knows no such call"));
   }
@@ -228,7 +232,15 @@ Result<Bytes> CoordinatorCore::TakeUpload(BytesView request, Time now) {
 Status CoordinatorCore::Judge(Party& party, Time now) {
   Status heard = FailedPrecondition("the round of this answer is over; ask Next what to do");
   if (auto* running = std::get_if<Running>(&phase_)) {
-    heard = running->cohorts.Hear(party.id, party.upload->buffer);
+    const Bytes& answer = party.upload->buffer;
+    // The pre-keys of somebody else, replayed, would keep that one out of the session.
+    if (party.upload->ready && !answer.empty() &&
+        !aggregation::NamesIdentity(answer, party.identity)) {
+      heard = InvalidArgument("the pre-keys are another identity's than the one checked in");
+      running->cohorts.Leave(party.id, Round::Departure::kFailed);
+    } else {
+      heard = running->cohorts.Hear(party.id, answer);
+    }
   }
   parties_.FinishUpload(party, heard);
   if (!heard.ok()) parties_.LeaveRound(party, now);
@@ -256,14 +268,15 @@ Result<Bytes> CoordinatorCore::TakeAbort(Party& party, const wire::UploadRequest
   return wire::Encode(wire::UploadReply{});
 }
 
-Result<Bytes> CoordinatorCore::GetStatus(BytesView request) {
+Result<Bytes> CoordinatorCore::GetStatus(BytesView request, Time now) {
   CHORUS_TRY_ASSIGN(const wire::StatusRequest asked, wire::Decode<wire::StatusRequest>(request));
   wire::StatusReply reply;
   reply.task = parts_.task.name;
   reply.rounds_wanted = parts_.task.rounds;
   reply.rounds_begun = record().rounds_begun;
   reply.rounds_committed = record().rounds_committed;
-  reply.clients = static_cast<uint32_t>(parties_.size());
+  reply.clients = static_cast<uint32_t>(parties_.clients());
+  reply.committee = parties_.CommitteeStatus(now);
   if (const auto* running = std::get_if<Running>(&phase_)) reply.step = running->cohorts.step();
   if (std::holds_alternative<Recording>(phase_)) reply.step = "recording";
   const uint32_t count = std::min(asked.round_count, limits::kStatusRoundsMax);
@@ -289,7 +302,8 @@ void CoordinatorCore::LookSoon(Time now) {
 }
 
 // Begins a round when enough clients are waiting: as many as all its cohorts want, or enough for a
-// small one that nobody joined for deadlines.check_in.
+// small one that nobody joined for deadlines.check_in; likewise all of a committee, or enough of
+// it.
 void CoordinatorCore::Look(Gathering& gathering, Time now) {
   if (now < gathering.not_before || now < gathering.look_at) return;
   last_look_ = now;
@@ -302,29 +316,36 @@ void CoordinatorCore::Look(Gathering& gathering, Time now) {
   }
   if (!gathering.minimum_since) gathering.minimum_since = now;
   const Time patience = *gathering.minimum_since + parts_.task.deadlines.check_in;
-  if (waiting.size() < ClientsWanted(cohort) && now < patience) {
+  std::vector<aggregation::CommitteeMember> committee = parties_.WaitingMembers(now);
+  const bool all = waiting.size() >= ClientsWanted(cohort) && committee.size() == committee_.size();
+  if (!all && now < patience) {
     gathering.look_at = patience;
+    return;
+  }
+  if (committee.size() < committee_.needed()) {
+    events_.Trouble(committee_.TooFew(committee.size()));
+    gathering.look_at = Time::max();
     return;
   }
   std::vector<uint32_t> sizes = CohortSizes(cohort, waiting.size());
   const size_t invite = std::accumulate(sizes.begin(), sizes.end(), size_t{0});
   const Selection selection{.round = record().rounds_begun + 1,
                             .experiment_seed = parts_.experiment_seed};
-  Begin(std::move(sizes), parties_.Select(std::move(waiting), invite, selection), now);
+  Begin(std::move(sizes),
+        {parties_.Select(std::move(waiting), invite, selection), std::move(committee)}, now);
 }
 
 // --- the course of a round ---
 
 // The round's number is durable before anybody hears of it, so that after a crash it is never used
 // again: clients keep a ledger of rounds that they gave to.
-void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const std::vector<PartyId>& invited,
-                            Time now) {
+void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const Invited& invited, Time now) {
   TaskRecord begun = record();
   ++begun.rounds_begun;
   RoundReport report;
   report.round = begun.rounds_begun;
   report.model = begun.model;
-  report.invited = static_cast<uint32_t>(invited.size());
+  report.invited = static_cast<uint32_t>(invited.clients.size());
   report.cohorts = static_cast<uint32_t>(sizes.size());
   Result<aggregation::SessionParams> params = SessionParamsFor({.task = parts_.task,
                                                                 .task_bytes = begun.spec,
@@ -352,12 +373,13 @@ void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const std::vector<Party
                        .clock = parts_.clock,
                        .seen_keys = &seen_keys_,
                        .executor = parts_.executor,
-                       .invited = invited};
+                       .invited = invited.clients,
+                       .committee = invited.committee};
   CohortsOptions cohorts{.all = options, .sizes = std::move(sizes), .rng = parts_.rng};
   phase_ = Running{.cohorts = Cohorts(std::move(cohorts), now),
                    .report = report,
                    .began = now,
-                   .invited = invited};
+                   .invited = invited.Everybody()};
   parties_.TakeTraffic();
   events_.RoundBegan(report);
   Invite(std::get<Running>(phase_));

@@ -56,7 +56,7 @@ void Events::TaskComplete(const RoundReport& report) {
 void Events::Trouble(const Status& status) {
   if (trouble_.code() == status.code() && trouble_.message() == status.message()) return;
   trouble_ = status;
-  Log(log_, LogLevel::kWarn, "the store failed; trying again every second",
+  Log(log_, LogLevel::kWarn, "no round can go on; trying again",
       {{"code", static_cast<int32_t>(status.code())}});
   CoordinatorEvent event = EventOf(CoordinatorEvent::Kind::kTrouble, {});
   event.trouble = status;

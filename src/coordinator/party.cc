@@ -20,6 +20,10 @@ static_assert(limits::kSessionIdleMax >= limits::kChallengeLife);
 static_assert(sizeof(wire::SessionToken) > sizeof(PartyId) + 16,
               "a token holds an id and a secret");
 
+bool CalledLately(const Party& party, Time now) {
+  return party.parked || now - party.contact <= kContactLately;
+}
+
 PartyId IdIn(const wire::SessionToken& session) { return Reader(session).U64(); }
 
 }  // namespace
@@ -96,6 +100,7 @@ Result<Admission> Parties::CheckIn(const wire::CheckInRequest& request, Time now
   party.id = id;
   party.identity = request.identity;
   party.serial = identity.serial;
+  if (options_.committee != nullptr) party.member = options_.committee->IndexOf(party.identity);
   party.challenge = challenge;
   party.contact = now;
   party.idle_since = now;
@@ -152,6 +157,7 @@ void Parties::Ask(Party& party, wire::Invitation invitation, uint64_t answer_byt
   party.in_round = true;
   Upload upload;
   upload.bytes_max = answer_bytes_max;
+  upload.ready = true;
   Put(party, std::move(invitation), std::move(upload));
 }
 
@@ -237,14 +243,20 @@ void Parties::AnswerParked(Party& party, Result<Bytes> answer) {
 Result<Bytes> Parties::EncodeItem(Party& party) {
   if (std::holds_alternative<wire::Question>(party.item->what)) {
     CHORUS_TRY_ASSIGN(wire::Question question, MakeQuestion(party));
-    traffic_.down += question.data.size();
+    Count(party, {.down = question.data.size()});
     return wire::Encode(
         wire::NextReply{.sequence = party.item->sequence, .what = std::move(question)});
   }
   if (const auto* invitation = std::get_if<wire::Invitation>(&party.item->what)) {
-    traffic_.down += invitation->task.size();
+    Count(party, {.down = invitation->task.size()});
   }
   return wire::Encode(*party.item);
+}
+
+void Parties::Count(const Party& party, const Traffic& more) {
+  if (party.member != 0) return;
+  traffic_.up += more.up;
+  traffic_.down += more.down;
 }
 
 Bytes Parties::EncodeWait(uint64_t done) const {
@@ -296,7 +308,7 @@ Status Parties::Append(Upload& upload, BytesView data) {
 Result<bool> Parties::Receive(Party& party, const wire::UploadRequest& request,
                               uint64_t* received) {
   *received = 0;
-  if (party.in_round) traffic_.up += request.data.size();
+  if (party.in_round) Count(party, {.up = request.data.size()});
   if (party.answered && party.answered->sequence == request.sequence) {
     if (party.answered->sha256 != request.sha256 ||
         party.answered->total_bytes != request.total_bytes) {
@@ -354,7 +366,7 @@ Result<wire::DownloadReply> Parties::Chunk(const Party& party, BytesView body, u
   const size_t first = static_cast<size_t>(offset);
   const BytesView chunk =
       body.subspan(first, std::min(body.size() - first, limits::kChunkBytesMax));
-  if (party.in_round) traffic_.down += chunk.size();
+  if (party.in_round) Count(party, {.down = chunk.size()});
   wire::DownloadReply reply;
   reply.data.assign(chunk.begin(), chunk.end());
   reply.total_bytes = body.size();
@@ -366,11 +378,39 @@ Result<wire::DownloadReply> Parties::Chunk(const Party& party, BytesView body, u
 std::vector<PartyId> Parties::Waiting(Time now) const {
   std::vector<PartyId> waiting;
   for (const auto& [id, party] : parties_) {
-    if (party.in_round || party.item) continue;
+    if (party.in_round || party.item || party.member != 0) continue;
     if (options_.standing != nullptr && options_.standing->Expelled(party.identity)) continue;
-    if (party.parked || now - party.contact <= kContactLately) waiting.push_back(id);
+    if (CalledLately(party, now)) waiting.push_back(id);
   }
   return waiting;
+}
+
+std::vector<aggregation::CommitteeMember> Parties::WaitingMembers(Time now) const {
+  std::vector<aggregation::CommitteeMember> waiting;
+  for (const auto& [id, party] : parties_) {
+    if (party.in_round || party.item || party.member == 0) continue;
+    if (options_.standing != nullptr && options_.standing->Expelled(party.identity)) continue;
+    if (CalledLately(party, now)) waiting.push_back({id, party.member});
+  }
+  return waiting;
+}
+
+size_t Parties::clients() const {
+  return static_cast<size_t>(std::count_if(parties_.begin(), parties_.end(), [](const auto& entry) {
+    return entry.second.member == 0;
+  }));
+}
+
+std::vector<wire::CommitteeMember> Parties::CommitteeStatus(Time now) const {
+  std::vector<wire::CommitteeMember> status;
+  if (options_.committee == nullptr) return status;
+  for (const PublicKey& member : options_.committee->members()) {
+    const auto found = by_identity_.find(member);
+    const bool present =
+        found != by_identity_.end() && CalledLately(parties_.at(found->second), now);
+    status.push_back({member, present});
+  }
+  return status;
 }
 
 void Parties::Shuffle(std::vector<PartyId>& ids, const Selection& selection) {

@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "aggregation/protocols.h"
 #include "base/random.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
 #include "chorus/host.h"
 #include "chorus/status.h"
+#include "coordinator/committee.h"
 #include "coordinator/core.h"
 #include "coordinator/standing.h"
 #include "crypto/crypto.h"
@@ -30,6 +32,7 @@ using Item = decltype(wire::NextReply::what);
 struct Upload {
   uint64_t sequence = 0;   // of the item that it answers
   uint64_t bytes_max = 0;  // longer is refused before it is received
+  bool ready = false;      // it answers an invitation
   uint64_t total_bytes = 0;
   Digest sha256{};
   Bytes buffer;
@@ -48,6 +51,7 @@ struct Party {
   PartyId id = 0;
   PublicKey identity{};
   uint64_t serial = 0;  // the issuer's number for it
+  uint32_t member = 0;  // its place on the task's committee, from 1; 0: a client
   SecretBytes token;
   uint64_t challenge = 0;  // number of the challenge that opened the session; older ones are stale
   Time contact{};          // last call
@@ -66,7 +70,7 @@ struct Party {
   std::optional<Answered> answered;
 };
 
-// Payload bytes from and to clients in a round.
+// Payload bytes from and to clients in a round; the committee's are not counted.
 struct Traffic {
   uint64_t up = 0;
   uint64_t down = 0;
@@ -87,7 +91,8 @@ struct PartiesOptions {
   PublicKey coordinator{};                     // what clients sign their check-in for
   const IdentityVerifier* verifier = nullptr;  // must outlive the object, as `rng`
   Rng* rng = nullptr;
-  const Standing* standing = nullptr;  // null: nobody is held anything against; likewise
+  const Standing* standing = nullptr;    // null: nobody is held anything against; likewise
+  const Committee* committee = nullptr;  // null: everybody is a client; likewise
   // Makes what a party is asked, whenever it is given to it.
   std::function<Result<Bytes>(PartyId)> question = nullptr;
   // Bounds; tests make them small.
@@ -115,6 +120,9 @@ class Parties {
   Party* Authenticate(const wire::SessionToken& session, Time now);
   Party* Find(PartyId id);
   size_t size() const { return parties_.size(); }
+  size_t clients() const;  // of these, not on the committee
+  // Which of the committee have a session and called lately.
+  std::vector<wire::CommitteeMember> CommitteeStatus(Time now) const;
 
   // Each makes its argument the party's next item, in place of the one before, and answers a parked
   // Next. What the party was sending for the item before is dropped.
@@ -147,6 +155,8 @@ class Parties {
   // Ids, ascending, of those who are in no round, have no item to deal with, called lately, and are
   // not expelled.
   std::vector<PartyId> Waiting(Time now) const;
+  // Likewise of the committee's members, who are none of those.
+  std::vector<aggregation::CommitteeMember> WaitingMembers(Time now) const;
   // At most `count` of `waiting` (ascending ids): a uniform draw in a uniform order; or, in an
   // experiment, the first by a hash of its seed, the round and their issuer's number, whatever
   // order they came in. Who has strikes is drawn only when there are too few without, and then
@@ -172,6 +182,7 @@ class Parties {
   Result<Bytes> EncodeItem(Party& party);
   Result<wire::Question> MakeQuestion(Party& party);
   Bytes EncodeWait(uint64_t done) const;
+  void Count(const Party& party, const Traffic& more);
   void Remove(PartyId id, Status why);
 
   PartiesOptions options_;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <span>
 #include <string>
 
@@ -11,168 +12,12 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "chorus/coordinator.h"
+#include "coordinator/committee.h"
 #include "crypto/crypto.h"
 #include "learning/learning.h"
 #include "math/math.h"
 #include "privacy/privacy.h"
 #include "wire/wire.h"
-
-namespace chorus {
-namespace {
-
-constexpr uint32_t kMillion = 1'000'000;
-constexpr size_t kNameBytesMax = 64;
-
-// `status` with the task file's field in front, for checks that do not know where their input
-// stands.
-Status InField(std::string_view field, const Status& status) {
-  if (status.ok()) return status;
-  return {status.code(), std::string(field) + ": " + status.message()};
-}
-
-Status CheckName(std::string_view name) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-  };
-  if (name.empty() || name.size() > kNameBytesMax ||
-      !std::all_of(name.begin(), name.end(), allowed)) {
-    return InvalidArgument("name must be 1 to " + std::to_string(kNameBytesMax) +
-                           " of the characters a-z, 0-9, _ and -");
-  }
-  return OkStatus();
-}
-
-Status CheckCohort(const CohortSpec& cohort) {
-  if (cohort.minimum == 0) return InvalidArgument("cohort.minimum must be at least 1");
-  if (cohort.target < cohort.minimum) {
-    return InvalidArgument("cohort.target must be at least cohort.minimum");
-  }
-  if (cohort.maximum < cohort.target) {
-    return InvalidArgument("cohort.maximum must be at least cohort.target");
-  }
-  if (cohort.maximum > limits::kCohortMax) {
-    return InvalidArgument("cohort.maximum must be at most " + std::to_string(limits::kCohortMax));
-  }
-  if (cohort.parallel == 0 || cohort.parallel > limits::kParallelCohortsMax) {
-    return InvalidArgument("cohort.parallel must be between 1 and " +
-                           std::to_string(limits::kParallelCohortsMax));
-  }
-  if (uint64_t{cohort.parallel} * cohort.target > limits::kSessionsMax) {
-    return InvalidArgument("cohort.parallel * cohort.target must be at most " +
-                           std::to_string(limits::kSessionsMax));
-  }
-  return OkStatus();
-}
-
-// How large a cohort each graph serves [specification 3.6].
-Status CheckGraphSize(SharingGraph graph, const CohortSpec& cohort) {
-  if (graph > SharingGraph::kHarary) {
-    return InvalidArgument("secagg.graph is not one that this version knows");
-  }
-  constexpr uint32_t kSelfSelectedMin = 160;
-  constexpr uint32_t kHararyMin = 32;
-  if (graph == SharingGraph::kComplete && cohort.maximum > limits::kCompleteCohortMax) {
-    return InvalidArgument("cohort.maximum must be at most " +
-                           std::to_string(limits::kCompleteCohortMax) +
-                           " with a complete graph; set secagg.graph");
-  }
-  const uint32_t minimum = graph == SharingGraph::kSelfSelected ? kSelfSelectedMin
-                           : graph == SharingGraph::kHarary     ? kHararyMin
-                                                                : 0;
-  if (cohort.minimum < minimum) {
-    return InvalidArgument("cohort.minimum must be at least " + std::to_string(minimum) +
-                           " with this secagg.graph");
-  }
-  return OkStatus();
-}
-
-// Any number of clients between minimum and maximum may turn out ready, and rounding makes larger
-// cohorts infeasible where smaller ones are not; hence every size that a roster can have is
-// checked.
-Status CheckSecAgg(const SecAggSpec& secagg, const CohortSpec& cohort) {
-  if (secagg.gamma_ppm >= kMillion)
-    return InvalidArgument("secagg.gamma_ppm must be below 1000000");
-  if (secagg.delta_ppm >= kMillion)
-    return InvalidArgument("secagg.delta_ppm must be below 1000000");
-  CHORUS_TRY(CheckGraphSize(secagg.graph, cohort));
-  aggregation::SessionParams params;
-  params.mode = static_cast<uint8_t>(secagg.graph);
-  params.gamma_ppm = secagg.gamma_ppm;
-  params.delta_ppm = secagg.delta_ppm;
-  params.n_min = cohort.minimum;
-  if (aggregation::RosterSize(params, cohort.maximum) == 0) {
-    return InvalidArgument(
-        "cohort: no roster that secagg.graph serves has between minimum and "
-        "maximum clients");
-  }
-  for (uint32_t n = cohort.minimum; n <= cohort.maximum; ++n) {
-    if (aggregation::RosterSize(params, n) != n) continue;
-    const Result<aggregation::GraphParams> graph = aggregation::GraphFor(params, n);
-    const std::string_view field = secagg.graph != SharingGraph::kComplete ? "secagg"
-                                   : n == cohort.minimum                   ? "cohort.minimum"
-                                                                           : "cohort.maximum";
-    if (!graph.ok()) return InField(field, graph.status());
-    if (graph->honest < secagg.honest_min) {
-      return InvalidArgument("secagg.honest_min: a cohort of " + std::to_string(n) +
-                             " hides an update among " + std::to_string(graph->honest) +
-                             " honest clients only; raise cohort.minimum or lower "
-                             "secagg.gamma_ppm or secagg.honest_min");
-    }
-  }
-  return OkStatus();
-}
-
-Status CheckDeadlines(const DeadlineSpec& deadlines) {
-  const std::pair<std::string_view, Time> steps[] = {
-      {"check_in", deadlines.check_in}, {"train", deadlines.train},
-      {"choose", deadlines.choose},     {"share", deadlines.share},
-      {"upload", deadlines.upload},     {"consistency", deadlines.consistency},
-      {"unmask", deadlines.unmask},
-  };
-  for (const auto& step : steps) {
-    if (step.second <= Time{0} || step.second > limits::kStepDeadlineMax) {
-      return InvalidArgument("deadlines." + std::string(step.first) +
-                             " must be above 0 and at most 24 hours");
-    }
-  }
-  if (deadlines.hedge < Time{0} || deadlines.hedge > limits::kStepDeadlineMax) {
-    return InvalidArgument("deadlines.hedge must be between 0 and 24 hours");
-  }
-  return OkStatus();
-}
-
-}  // namespace
-
-Status ValidateTask(const TaskSpec& task) {
-  CHORUS_TRY(CheckName(task.name));
-  CHORUS_TRY(InField("model", learning::ValidateModel(task.model)));
-  CHORUS_TRY(InField("training", learning::ValidateTraining(task.training)));
-  CHORUS_TRY(CheckCohort(task.cohort));
-  const uint64_t dim = learning::ParameterCount(task.model);
-  CHORUS_TRY_ASSIGN(const math::FixedPoint encoding,
-                    math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum));
-  CHORUS_TRY(InField("encoding.bound",
-                     math::CheckNoWrap(task.cohort.maximum, task.encoding.bound, encoding.bits)));
-  CHORUS_TRY(InField(
-      "cohort.parallel",
-      math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum * task.cohort.parallel)
-          .status()));
-  if (task.protocol == Protocol::kSecAgg) {
-    CHORUS_TRY(CheckSecAgg(task.secagg, task.cohort));
-  } else if (task.protocol != Protocol::kPlain) {
-    return InvalidArgument("protocol is not one that this version knows");
-  }
-  CHORUS_TRY(CheckDeadlines(task.deadlines));
-  if (task.rounds == 0 || task.rounds > limits::kRoundsMax) {
-    return InvalidArgument("rounds must be between 1 and " + std::to_string(limits::kRoundsMax));
-  }
-  if (!std::isfinite(task.server_learning_rate) || task.server_learning_rate <= 0) {
-    return InvalidArgument("server_learning_rate must be finite and above 0");
-  }
-  return OkStatus();
-}
-
-}  // namespace chorus
 
 namespace chorus::coordinator {
 namespace {
@@ -190,23 +35,29 @@ std::span<const aggregation::Step> StepsOf(const TaskSpec& task) {
   return aggregation::Steps(task.protocol, task.secagg.graph);
 }
 
-// How long a step of the protocol may take when its answers are at most so large.
-Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t answer_bytes_max) {
+// How long a step of the protocol may take when its answers are at most so large; for complaints,
+// its questions, which hold a share of every client.
+Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t transfer_bytes) {
   const DeadlineSpec& deadlines = task.deadlines;
-  const Time transfer{static_cast<Time::rep>(answer_bytes_max / kUploadBytesPerSecond * 1'000 +
-                                             answer_bytes_max % kUploadBytesPerSecond * 1'000 /
+  const Time transfer{static_cast<Time::rep>(transfer_bytes / kUploadBytesPerSecond * 1'000 +
+                                             transfer_bytes % kUploadBytesPerSecond * 1'000 /
                                                  kUploadBytesPerSecond)};
   switch (step) {
     case aggregation::Step::kKeys:
     case aggregation::Step::kNeighbours:
+    case aggregation::Step::kCommitteeKeys:
       return deadlines.choose;
     case aggregation::Step::kShares:
       return deadlines.share;
+    case aggregation::Step::kComplaints:
+      return std::max(deadlines.share, transfer);
     case aggregation::Step::kInput:
       return std::max(deadlines.upload, transfer);
     case aggregation::Step::kAcks:
+    case aggregation::Step::kVotes:
       return deadlines.consistency;
     case aggregation::Step::kUnmask:
+    case aggregation::Step::kOpening:
       break;
   }
   return deadlines.unmask;
@@ -310,7 +161,6 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
                                         task.encoding, task.cohort.maximum));
   aggregation::SessionParams params;
   params.protocol = task.protocol;
-  params.mode = static_cast<uint8_t>(task.secagg.graph);
   params.task_id = TaskIdOf(task.name);
   params.task_hash = crypto::Sha256(subject.task_bytes);
   params.round = subject.round;
@@ -322,14 +172,23 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
   params.bound = encoding.bound;
   params.n_min = task.cohort.minimum;
   params.n_max = task.cohort.maximum;
-  params.gamma_ppm = task.secagg.gamma_ppm;
-  params.delta_ppm = task.secagg.delta_ppm;
-  params.a_min = task.secagg.honest_min;
+  const DeadlineSpec& deadlines = task.deadlines;
+  Time timers[] = {deadlines.choose, deadlines.share, deadlines.upload, deadlines.consistency,
+                   deadlines.unmask};
+  if (task.protocol == Protocol::kOneShot) {
+    params.gamma_ppm = task.one_shot.gamma_ppm;
+    params.a_min = task.one_shot.honest_min;
+    CHORUS_TRY_ASSIGN(params.committee, aggregation::CommitteeOf(task.one_shot));
+    // Those of committee keys, input, complaints, votes and opening.
+    std::swap(timers[1], timers[2]);
+  } else {
+    params.mode = static_cast<uint8_t>(task.secagg.graph);
+    params.gamma_ppm = task.secagg.gamma_ppm;
+    params.delta_ppm = task.secagg.delta_ppm;
+    params.a_min = task.secagg.honest_min;
+  }
   params.dp_hash = crypto::Sha256(privacy::CanonicalPrivacy(task.clip));
   params.layout_hash = crypto::Sha256(learning::CanonicalLayout(task.model));
-  const DeadlineSpec& deadlines = task.deadlines;
-  const Time timers[] = {deadlines.choose, deadlines.share, deadlines.upload, deadlines.consistency,
-                         deadlines.unmask};
   std::transform(std::begin(timers), std::end(timers), std::begin(params.timers_ms), Milliseconds);
   return params;
 }
@@ -340,12 +199,16 @@ uint64_t ReadyBytesMax(const TaskSpec& task) {
 
 Round::Round(RoundOptions options, Time now)
     : options_(std::move(options)),
-      members_(options_.invited.begin(), options_.invited.end()),
+      parties_(options_.invited.begin(), options_.invited.end()),
       blame_(std::make_unique<std::vector<aggregation::Blame>>()),
       phase_(Training{}) {
+  for (const aggregation::CommitteeMember& member : options_.committee) {
+    committee_.insert(member.party);
+    parties_.insert(member.party);
+  }
   Step& step = std::get<Training>(phase_).step;
-  step.pending = members_;
-  step.asked = static_cast<uint32_t>(members_.size());
+  step.pending = parties_;
+  step.asked = static_cast<uint32_t>(parties_.size());
   step.deadline = now + options_.task->deadlines.train;
 }
 
@@ -357,8 +220,16 @@ Step* Round::OpenStep() {
 
 const Step* Round::OpenStep() const { return const_cast<Round*>(this)->OpenStep(); }
 
-bool Round::IsInputStep(size_t index) const {
-  return StepsOf(*options_.task)[index] == aggregation::Step::kInput;
+// A client by its input, a committee's member by its share of the sum.
+bool Round::GivesToTheSum(size_t index) const {
+  const aggregation::Step step = StepsOf(*options_.task)[index];
+  return step == aggregation::Step::kInput || step == aggregation::Step::kOpening;
+}
+
+// In OneShot all but the input is asked of the committee, and of nobody else.
+bool Round::AsksTheCommittee(size_t index) const {
+  return options_.task->protocol == Protocol::kOneShot &&
+         StepsOf(*options_.task)[index] != aggregation::Step::kInput;
 }
 
 Status Round::Hear(PartyId from, BytesView answer) {
@@ -373,7 +244,7 @@ Status Round::Hear(PartyId from, BytesView answer) {
       if (heard.code() == Code::kUnauthenticated) return PermissionDenied(heard.message());
       return heard;
     }
-    if (IsInputStep(aggregating->index)) contributed_.insert(from);
+    if (GivesToTheSum(aggregating->index)) contributed_.insert(from);
   } else if (auto* training = std::get_if<Training>(&phase_)) {
     if (answer.size() > ReadyBytesMax(*options_.task)) {
       Leave(from, Departure::kFailed);
@@ -390,7 +261,7 @@ Status Round::Hear(PartyId from, BytesView answer) {
 void Round::HearAgain(PartyId from, BytesView answer) {
   auto* aggregating = std::get_if<Aggregating>(&phase_);
   // Who is still to be heard would be heard for the first time.
-  if (aggregating == nullptr || !members_.contains(from)) return;
+  if (aggregating == nullptr || !parties_.contains(from)) return;
   if (aggregating->step.pending.contains(from)) return;
   // The aggregator refuses it, and keeps what it proves.
   static_cast<void>(aggregating->aggregator->Hear(from, answer));
@@ -404,7 +275,7 @@ Result<Bytes> Round::Body(PartyId to) {
 }
 
 void Round::Leave(PartyId party, Departure departure) {
-  if (members_.erase(party) == 0) return;
+  if (parties_.erase(party) == 0) return;
   Step* step = OpenStep();
   const bool was_pending = step != nullptr && step->pending.erase(party) > 0;
   if (!was_pending || departure != Departure::kDeclined) return;
@@ -475,37 +346,59 @@ void Round::Close(const Step& step) {
   news_.closed.push_back({.name = this->step(), .asked = step.asked, .answered = step.answered});
   dropouts_.push_back(step.asked - step.answered - step.declined);
   for (const PartyId party : step.pending) {
-    members_.erase(party);
+    parties_.erase(party);
     news_.lost.push_back(party);
   }
 }
 
 Round::Phase Round::AfterTraining(Training& training, Time now) {
   // Who was ready and has left since is not to be counted on.
-  std::erase_if(training.ready, [this](PartyId party) { return !members_.contains(party); });
+  std::erase_if(training.ready, [this](PartyId party) { return !parties_.contains(party); });
   std::erase_if(training.prekeys, [this](const aggregation::PreKey& prekey) {
-    return !members_.contains(prekey.from);
+    return !parties_.contains(prekey.from);
   });
-  if (training.ready.size() < options_.task->cohort.minimum) {
-    return Ended{Aborted("too few clients were ready: " + std::to_string(training.ready.size()) +
-                         " of at least " + std::to_string(options_.task->cohort.minimum))};
-  }
-  const int64_t unix_now = options_.clock->UnixSeconds();
-  options_.seen_keys->Advance(unix_now / kSecondsADay);
-  Result<std::unique_ptr<Aggregator>> aggregator =
-      aggregation::NewAggregator({.params = options_.params,
-                                  .signing_seed = options_.signing_seed,
-                                  .verifier = options_.verifier,
-                                  .parties = std::move(training.ready),
-                                  .blame = blame_.get(),
-                                  .seen_keys = options_.seen_keys,
-                                  .prekeys = std::move(training.prekeys),
-                                  .unix_now = unix_now,
-                                  .executor = options_.executor});
+  Result<std::unique_ptr<Aggregator>> aggregator = NewSession(training);
   if (!aggregator.ok()) return Ended{aggregator.status()};
   Result<Step> step = AskStep(**aggregator, 0, now);
   if (!step.ok()) return Ended{step.status()};
   return Aggregating{.aggregator = *std::move(aggregator), .step = *std::move(step), .index = 0};
+}
+
+// Of those who are ready; kAborted when they are too few.
+Result<std::unique_ptr<Aggregator>> Round::NewSession(Training& training) {
+  const std::set<PartyId> ready(training.ready.begin(), training.ready.end());
+  std::vector<PartyId> clients;
+  std::copy_if(training.ready.begin(), training.ready.end(), std::back_inserter(clients),
+               [this](PartyId party) { return !committee_.contains(party); });
+  std::vector<aggregation::CommitteeMember> committee = options_.committee;
+  std::erase_if(committee, [&ready](const aggregation::CommitteeMember& member) {
+    return !ready.contains(member.party);
+  });
+  const TaskSpec& task = *options_.task;
+  if (clients.size() < task.cohort.minimum) {
+    return Aborted("too few clients were ready: " + std::to_string(clients.size()) +
+                   " of at least " + std::to_string(task.cohort.minimum));
+  }
+  if (task.protocol == Protocol::kOneShot) {
+    const uint32_t needed = aggregation::MembersNeeded(options_.params.committee);
+    if (committee.size() < needed) {
+      return Aborted("too few members of the committee were ready: " +
+                     std::to_string(committee.size()) + " of at least " + std::to_string(needed));
+    }
+  }
+  const int64_t unix_now = options_.clock->UnixSeconds();
+  options_.seen_keys->Advance(unix_now / kSecondsADay);
+  return aggregation::NewAggregator({.params = options_.params,
+                                     .signing_seed = options_.signing_seed,
+                                     .verifier = options_.verifier,
+                                     .parties = std::move(clients),
+                                     .blame = blame_.get(),
+                                     .seen_keys = options_.seen_keys,
+                                     .prekeys = std::move(training.prekeys),
+                                     .unix_now = unix_now,
+                                     .executor = options_.executor,
+                                     .committee_ids = task.one_shot.members,
+                                     .committee = std::move(committee)});
 }
 
 Round::Phase Round::AfterStep(Aggregating& aggregating, Time now) {
@@ -529,22 +422,28 @@ Result<Step> Round::AskStep(Aggregator& aggregator, size_t index, Time now) {
   for (const Question& question : questions) {
     answer_bytes_max = std::max(answer_bytes_max, question.answer_bytes_max);
     // Who has left after its last answer is asked by the protocol, and will not answer.
-    if (!members_.contains(question.to)) continue;
+    if (!parties_.contains(question.to)) continue;
     step.pending.insert(question.to);
     news_.questions.push_back(question);
   }
-  for (auto member = members_.begin(); member != members_.end();) {
+  for (auto party = parties_.begin(); party != parties_.end();) {
+    const bool other_kind = committee_.contains(*party) != AsksTheCommittee(index);
     // The protocol goes on without this one. Who is in the sum already stays to hear of its end,
     // and whose pre-key was taken has nothing to answer for keys.
-    if (step.pending.contains(*member) || Contributed(*member) ||
+    if (step.pending.contains(*party) || Contributed(*party) || other_kind ||
         steps[index] == aggregation::Step::kKeys) {
-      ++member;
+      ++party;
     } else {
-      news_.lost.push_back(*member);
-      member = members_.erase(member);
+      news_.lost.push_back(*party);
+      party = parties_.erase(party);
     }
   }
-  step.deadline = now + StepDuration(*options_.task, steps[index], answer_bytes_max);
+  uint64_t transfer_bytes = answer_bytes_max;
+  if (steps[index] == aggregation::Step::kComplaints && !questions.empty()) {
+    CHORUS_TRY_ASSIGN(const Bytes pull, aggregator.Body(questions.front().to));
+    transfer_bytes = pull.size();
+  }
+  step.deadline = now + StepDuration(*options_.task, steps[index], transfer_bytes);
   return step;
 }
 

@@ -60,7 +60,9 @@ struct RoundOptions {
   const Clock* clock = nullptr;                // the age of session keys; must outlive the round
   aggregation::SeenKeys* seen_keys = nullptr;  // of all sessions; must outlive the round
   Executor* executor = nullptr;                // for unmasking; null: on the caller's thread
-  std::vector<PartyId> invited;                // distinct
+  std::vector<PartyId> invited;                // distinct clients
+  // Of OneShot: the members that are there, who are no clients; invited like those.
+  std::vector<aggregation::CommitteeMember> committee = {};
 };
 
 // The longest answer to an invitation: none, or under SecAgg a record of pre-keys.
@@ -151,11 +153,14 @@ class Round {
   Phase AfterTraining(Training& training, Time now);
   Phase AfterStep(Aggregating& aggregating, Time now);
   Result<Step> AskStep(Aggregator& aggregator, size_t index, Time now);
-  bool IsInputStep(size_t index) const;
+  bool GivesToTheSum(size_t index) const;
+  bool AsksTheCommittee(size_t index) const;
+  Result<std::unique_ptr<Aggregator>> NewSession(Training& training);
 
   RoundOptions options_;
-  std::set<PartyId> members_;      // still in the round
-  std::set<PartyId> contributed_;  // heard in the step that carries the input
+  std::set<PartyId> committee_;    // those invited
+  std::set<PartyId> parties_;      // clients and members still in the round
+  std::set<PartyId> contributed_;  // heard in the step that carries the input, or opens the sum
   uint32_t declined_ = 0;
   std::vector<uint32_t> dropouts_;
   RoundNews news_;

@@ -1,5 +1,6 @@
 #include "chorus/policy.h"
 
+#include <algorithm>
 #include <string>
 
 namespace chorus {
@@ -36,6 +37,42 @@ Status PermitSecAgg(const Policy& policy, const SecAggSpec& task) {
   return OkStatus();
 }
 
+// What a committee's protocol promises. Dropouts of clients never end its rounds, whatever delta.
+Status PermitOneShot(const Policy& policy, const TaskSpec& task) {
+  const OneShotSpec& one_shot = task.one_shot;
+  if (!task.experimental) {
+    return PermissionDenied(
+        "the task protects updates in a way that nobody outside has reviewed, and does not say so");
+  }
+  if (!policy.allow_experimental) {
+    return PermissionDenied(
+        "the task protects updates in a way that nobody outside has reviewed; your policy asks for "
+        "one that has been");
+  }
+  if (one_shot.honest_min < policy.honest_min) {
+    return PermissionDenied(
+        "the task lets your update hide among only " + Number(one_shot.honest_min) +
+        " honest clients; your policy asks for at least " + Number(policy.honest_min));
+  }
+  if (one_shot.gamma_ppm < policy.gamma_ppm_min) {
+    return PermissionDenied("the task withstands only " + Number(one_shot.gamma_ppm) +
+                            " corrupt clients in a million; your policy asks for at least " +
+                            Number(policy.gamma_ppm_min));
+  }
+  if (one_shot.members.empty()) return PermissionDenied("the task names no committee");
+  const auto trusted = [&policy](const PublicKey& member) {
+    return std::find(policy.committee.begin(), policy.committee.end(), member) !=
+           policy.committee.end();
+  };
+  if (!policy.allow_any_committee &&
+      !std::all_of(one_shot.members.begin(), one_shot.members.end(), trusted)) {
+    return PermissionDenied(
+        "the task has a committee member that your policy does not name; enough members of the "
+        "coordinator's own choosing can read your update");
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status Permit(const Policy& policy, const TaskSpec& task) {
@@ -58,6 +95,8 @@ Status Permit(const Policy& policy, const TaskSpec& task) {
           "encrypted sums");
     case Protocol::kSecAgg:
       return PermitSecAgg(policy, task.secagg);
+    case Protocol::kOneShot:
+      return PermitOneShot(policy, task);
   }
   return PermissionDenied(
       "the task protects updates in a way that this version does not know; update the game");

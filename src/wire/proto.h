@@ -1,5 +1,5 @@
 // Protobuf messages as Chorus treats what comes from elsewhere: parsed within bounds, values
-// checked, words cleaned. Only wire.cc includes this.
+// checked, words cleaned. Only this folder's files include it.
 #pragma once
 
 #include <google/protobuf/descriptor.h>
@@ -236,6 +236,12 @@ inline Status CheckPiece(const std::string& data, uint64_t offset, uint64_t tota
   CHORUS_TRY(AtMost(total, total_max, "total_bytes"));
   CHORUS_TRY(AtMost(offset, total, "offset"));
   return AtMost(data.size(), total - offset, "the size of data");
+}
+
+// A field that may be left out.
+template <typename T>
+void Take(bool present, T value, T& out) {
+  if (present) out = value;
 }
 
 inline Code CodeOf(int32_t number) {

@@ -112,6 +112,10 @@ struct StatusRequest {
   uint64_t first_round = 1;
   uint32_t round_count = 0;
 };
+struct CommitteeMember {
+  PublicKey identity{};
+  bool checked_in = false;
+};
 struct StatusReply {
   std::string task;
   uint32_t rounds_wanted = 0;
@@ -119,6 +123,7 @@ struct StatusReply {
   uint64_t rounds_committed = 0;
   uint32_t clients = 0;
   std::string step;
+  std::vector<CommitteeMember> committee = {};  // of OneShot, in the task's order
   std::vector<RoundReport> rounds;
   std::vector<Evidence> evidence = {};  // the latest
 };

@@ -4,9 +4,11 @@
 #   tests/bench/run.sh rounds   the table of docs/performance.md; an hour and more, goes on where it
 #                               was interrupted; --quick: cohorts to 192 and vectors to 100,000 only
 #   tests/bench/run.sh cohorts  10,000 clients as ten parallel cohorts
+#   tests/bench/run.sh one_shot OneShot: client, folding, opening, 10,000 clients in one session;
+#                               ten minutes, 5 GB; names of figures after it run only those
 set -eu
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
 case ${1:-} in
   --help|-h) usage; exit 0 ;;

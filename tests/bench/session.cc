@@ -9,6 +9,7 @@
 #include "crypto/crypto.h"
 #include "math/math.h"
 #include "memory.h"
+#include "parties.h"
 #include "raw_aes.h"
 
 namespace chorus::bench {
@@ -23,35 +24,9 @@ constexpr uint32_t kSelfSelectedMin = 160;
 constexpr uint64_t kMillion = 1'000'000;
 constexpr uint32_t kClientsBetweenAes = 16;
 
-// Certifies everybody: what a certificate costs is its issuer's choice, not the protocol's.
-class AnyIdentity final : public IdentityVerifier {
- public:
-  Result<Identity> Verify(const PublicKey&, BytesView) const override { return Identity{}; }
-};
-
-SecretBytes SeedOf(uint64_t index) {
-  const Digest digest = crypto::LabeledHash("CHORUS1/bench", {Writer().U64(index).view()});
-  return SecretBytes(Bytes(digest.begin(), digest.end()));
-}
-
 // The inputs: small enough for the bound, and such that their sum is told without adding them up.
 int64_t OfClient(size_t client) { return static_cast<int64_t>(client % 64) - 32; }
 int64_t OfPlace(uint64_t place) { return static_cast<int64_t>(place % 1'001) - 500; }
-
-// Charges CPU time and memory to one party while it lives.
-class Charge {
- public:
-  Charge(Account& account, double& seconds)
-      : on_(account), seconds_(seconds), begin_(CpuSeconds()) {}
-  ~Charge() { seconds_ += CpuSeconds() - begin_; }
-  Charge(const Charge&) = delete;
-  Charge& operator=(const Charge&) = delete;
-
- private:
-  OnAccount on_;
-  double& seconds_;
-  double begin_;
-};
 
 struct Party {
   Account& account = OpenAccount();

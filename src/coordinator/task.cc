@@ -1,0 +1,174 @@
+// What a coordinator requires of a task (ValidateTask of chorus/coordinator.h).
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "aggregation/protocols.h"
+#include "base/limits.h"
+#include "chorus/coordinator.h"
+#include "coordinator/committee.h"
+#include "learning/learning.h"
+#include "math/math.h"
+
+namespace chorus {
+namespace {
+
+constexpr uint32_t kMillion = 1'000'000;
+constexpr size_t kNameBytesMax = 64;
+
+// `status` with the task file's field in front, for checks that do not know where their input
+// stands.
+Status InField(std::string_view field, const Status& status) {
+  if (status.ok()) return status;
+  return {status.code(), std::string(field) + ": " + status.message()};
+}
+
+Status CheckName(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  };
+  if (name.empty() || name.size() > kNameBytesMax ||
+      !std::all_of(name.begin(), name.end(), allowed)) {
+    return InvalidArgument("name must be 1 to " + std::to_string(kNameBytesMax) +
+                           " of the characters a-z, 0-9, _ and -");
+  }
+  return OkStatus();
+}
+
+Status CheckCohort(Protocol protocol, const CohortSpec& cohort) {
+  if (cohort.minimum == 0) return InvalidArgument("cohort.minimum must be at least 1");
+  if (cohort.target < cohort.minimum) {
+    return InvalidArgument("cohort.target must be at least cohort.minimum");
+  }
+  if (cohort.maximum < cohort.target) {
+    return InvalidArgument("cohort.maximum must be at least cohort.target");
+  }
+  const uint32_t largest =
+      protocol == Protocol::kOneShot ? limits::kOneShotCohortMax : limits::kCohortMax;
+  if (cohort.maximum > largest) {
+    return InvalidArgument("cohort.maximum must be at most " + std::to_string(largest));
+  }
+  if (cohort.parallel == 0 || cohort.parallel > limits::kParallelCohortsMax) {
+    return InvalidArgument("cohort.parallel must be between 1 and " +
+                           std::to_string(limits::kParallelCohortsMax));
+  }
+  if (uint64_t{cohort.parallel} * cohort.target > limits::kSessionsMax) {
+    return InvalidArgument("cohort.parallel * cohort.target must be at most " +
+                           std::to_string(limits::kSessionsMax));
+  }
+  return OkStatus();
+}
+
+// How large a cohort each graph serves [specification 3.6].
+Status CheckGraphSize(SharingGraph graph, const CohortSpec& cohort) {
+  if (graph > SharingGraph::kHarary) {
+    return InvalidArgument("secagg.graph is not one that this version knows");
+  }
+  constexpr uint32_t kSelfSelectedMin = 160;
+  constexpr uint32_t kHararyMin = 32;
+  if (graph == SharingGraph::kComplete && cohort.maximum > limits::kCompleteCohortMax) {
+    return InvalidArgument("cohort.maximum must be at most " +
+                           std::to_string(limits::kCompleteCohortMax) +
+                           " with a complete graph; set secagg.graph");
+  }
+  const uint32_t minimum = graph == SharingGraph::kSelfSelected ? kSelfSelectedMin
+                           : graph == SharingGraph::kHarary     ? kHararyMin
+                                                                : 0;
+  if (cohort.minimum < minimum) {
+    return InvalidArgument("cohort.minimum must be at least " + std::to_string(minimum) +
+                           " with this secagg.graph");
+  }
+  return OkStatus();
+}
+
+// Any number of clients between minimum and maximum may turn out ready, and rounding makes larger
+// cohorts infeasible where smaller ones are not; hence every size that a roster can have is
+// checked.
+Status CheckSecAgg(const SecAggSpec& secagg, const CohortSpec& cohort) {
+  if (secagg.gamma_ppm >= kMillion)
+    return InvalidArgument("secagg.gamma_ppm must be below 1000000");
+  if (secagg.delta_ppm >= kMillion)
+    return InvalidArgument("secagg.delta_ppm must be below 1000000");
+  CHORUS_TRY(CheckGraphSize(secagg.graph, cohort));
+  aggregation::SessionParams params;
+  params.mode = static_cast<uint8_t>(secagg.graph);
+  params.gamma_ppm = secagg.gamma_ppm;
+  params.delta_ppm = secagg.delta_ppm;
+  params.n_min = cohort.minimum;
+  if (aggregation::RosterSize(params, cohort.maximum) == 0) {
+    return InvalidArgument(
+        "cohort: no roster that secagg.graph serves has between minimum and "
+        "maximum clients");
+  }
+  for (uint32_t n = cohort.minimum; n <= cohort.maximum; ++n) {
+    if (aggregation::RosterSize(params, n) != n) continue;
+    const Result<aggregation::GraphParams> graph = aggregation::GraphFor(params, n);
+    const std::string_view field = secagg.graph != SharingGraph::kComplete ? "secagg"
+                                   : n == cohort.minimum                   ? "cohort.minimum"
+                                                                           : "cohort.maximum";
+    if (!graph.ok()) return InField(field, graph.status());
+    if (graph->honest < secagg.honest_min) {
+      return InvalidArgument("secagg.honest_min: a cohort of " + std::to_string(n) +
+                             " hides an update among " + std::to_string(graph->honest) +
+                             " honest clients only; raise cohort.minimum or lower "
+                             "secagg.gamma_ppm or secagg.honest_min");
+    }
+  }
+  return OkStatus();
+}
+
+Status CheckDeadlines(const DeadlineSpec& deadlines) {
+  const std::pair<std::string_view, Time> steps[] = {
+      {"check_in", deadlines.check_in}, {"train", deadlines.train},
+      {"choose", deadlines.choose},     {"share", deadlines.share},
+      {"upload", deadlines.upload},     {"consistency", deadlines.consistency},
+      {"unmask", deadlines.unmask},
+  };
+  for (const auto& step : steps) {
+    if (step.second <= Time{0} || step.second > limits::kStepDeadlineMax) {
+      return InvalidArgument("deadlines." + std::string(step.first) +
+                             " must be above 0 and at most 24 hours");
+    }
+  }
+  if (deadlines.hedge < Time{0} || deadlines.hedge > limits::kStepDeadlineMax) {
+    return InvalidArgument("deadlines.hedge must be between 0 and 24 hours");
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Status ValidateTask(const TaskSpec& task) {
+  CHORUS_TRY(CheckName(task.name));
+  CHORUS_TRY(InField("model", learning::ValidateModel(task.model)));
+  CHORUS_TRY(InField("training", learning::ValidateTraining(task.training)));
+  CHORUS_TRY(CheckCohort(task.protocol, task.cohort));
+  const uint64_t dim = learning::ParameterCount(task.model);
+  CHORUS_TRY_ASSIGN(const math::FixedPoint encoding,
+                    math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum));
+  CHORUS_TRY(InField("encoding.bound",
+                     math::CheckNoWrap(task.cohort.maximum, task.encoding.bound, encoding.bits)));
+  CHORUS_TRY(InField(
+      "cohort.parallel",
+      math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum * task.cohort.parallel)
+          .status()));
+  if (task.protocol == Protocol::kSecAgg) {
+    CHORUS_TRY(CheckSecAgg(task.secagg, task.cohort));
+  } else if (task.protocol == Protocol::kOneShot) {
+    CHORUS_TRY(coordinator::CheckOneShot(task));
+  } else if (task.protocol != Protocol::kPlain) {
+    return InvalidArgument("protocol is not one that this version knows");
+  }
+  CHORUS_TRY(CheckDeadlines(task.deadlines));
+  if (task.rounds == 0 || task.rounds > limits::kRoundsMax) {
+    return InvalidArgument("rounds must be between 1 and " + std::to_string(limits::kRoundsMax));
+  }
+  if (!std::isfinite(task.server_learning_rate) || task.server_learning_rate <= 0) {
+    return InvalidArgument("server_learning_rate must be finite and above 0");
+  }
+  return OkStatus();
+}
+
+}  // namespace chorus
