@@ -237,7 +237,8 @@ TEST_F(CliTest, EndsWithTwoOnAWrongCommandLine) {
 }
 
 TEST_F(CliTest, ExplainsEveryOption) {
-  for (const char* command : {"split", "serve", "train", "committee", "status", "export"}) {
+  for (const char* command : {"split", "serve", "train", "committee", "status", "export", "results",
+                              "report", "simulate"}) {
     const Outcome help = RunTool({command, "--help"});
     EXPECT_EQ(help.exit_code, 0);
     std::istringstream lines(help.output);

@@ -18,6 +18,7 @@
 
 #include "aggregation/protocols.h"
 #include "base/limits.h"
+#include "client/device_state.h"
 #include "client/ledger.h"
 #include "client/session.h"
 #include "crypto/crypto.h"
@@ -221,7 +222,7 @@ inline aggregation::SessionParams ParamsFor(const TaskSpec& task, uint64_t round
   params.task_hash = crypto::Sha256(wire::EncodeTask(task));
   params.round = round;
   params.model_hash = aggregation::ModelHash(learning::CanonicalModel(task.model), weights);
-  params.vec_len = weights.size() + math::kMetricCoordinates;
+  params.vec_len = learning::ContributionDim(task) + math::kMetricCoordinates;
   params.bits = static_cast<uint8_t>(math::BitsFor(task.cohort.maximum, task.encoding.bound));
   params.word_bytes = static_cast<uint8_t>(math::WordBytesFor(params.bits));
   params.bound = task.encoding.bound;
@@ -264,6 +265,7 @@ class World {
     options.certificate = CertificateFor(client);
     options.state_dir = folder.path();
     if (ledger == nullptr) ledger = *Ledger::Open(folder.path());
+    state = DeviceState::InFiles(folder.path());
     Renew();
   }
 
@@ -281,6 +283,8 @@ class World {
   void Renew() {
     session = Session::Create({.options = &options,
                                .examples = &examples,
+                               .trainer = trainer,
+                               .state = state.get(),
                                .verifier = verifier.get(),
                                .clock = &clock,
                                .rng = rng.get(),
@@ -323,8 +327,8 @@ class World {
   }
   // Invites to `round` of `task`; gives back the invitation's sequence number.
   uint64_t Invite(uint64_t round, const TaskSpec& task) {
-    if (weights.size() != learning::ParameterCount(task.model))
-      weights.assign(learning::ParameterCount(task.model), 0.25F);
+    if (weights.size() != learning::PublishedCount(task))
+      weights.assign(learning::PublishedCount(task), 0.25F);
     return server.Push(server.InvitationTo(round, task, weights));
   }
 
@@ -339,6 +343,8 @@ class World {
   std::unique_ptr<IdentityVerifier> verifier;
   std::unique_ptr<Rng> rng;
   std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<DeviceState> state;
+  Trainer* trainer = nullptr;
   std::optional<ExperimentSeed> experiment;
   aggregation::SeenKeys* seen_keys = nullptr;
   Weights weights;

@@ -1,6 +1,7 @@
 // The client: its conversation with the coordinator, and the thread around it.
 #include "chorus/client.h"
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -133,7 +134,7 @@ TEST(Session, HoldsBackTheSameExamplesForLife) {
     return UniformBelow(*DrawsFor(options, purpose, round), uint64_t{1} << 60U);
   };
   EXPECT_EQ(first("held-back", 0), first("held-back", 0));
-  EXPECT_NE(first("order", 1), first("order", 1));
+  EXPECT_NE(first("training", 1), first("training", 1));
 }
 
 // --- refusals ------------------------------------------------------------------------------------
@@ -536,11 +537,42 @@ TEST(Client, NamesTheOptionThatIsUnusable) {
   EXPECT_THAT(start([](auto& w) { w.examples.labels.pop_back(); }), refuses("label"));
   EXPECT_THAT(start([](auto& w) { w.examples.features[0] = NAN; }), refuses("finite"));
   EXPECT_THAT(start([](auto& w) { w.examples = {}; }), refuses("no examples"));
+  EXPECT_THAT(start([](auto& w) { w.examples.targets.assign(20, 1); }), refuses("not both"));
+  // Neither is right where the next token or a query is what counts: the task says.
+  EXPECT_THAT(start([](auto& w) { w.examples.labels.clear(); }), IsOk());
   ThreadWorld tls;
   tls.options.server = "localhost:1";
   EXPECT_THAT(
       Client::Start(std::move(tls.options), tls.examples, *tls.verifier, tls.clock, tls.log),
       refuses("tls_roots_pem"));
+}
+
+// Says how often it was asked.
+class CountingTrainer final : public Trainer {
+ public:
+  Status Accept(const TaskSpec&) override { return OkStatus(); }
+  Result<TrainedUpdate> Train(const TaskSpec&, uint64_t, std::span<const float> weights,
+                              const Cancel&) override {
+    ++trained;
+    return TrainedUpdate{.update = Weights(weights.size()), .examples = 1};
+  }
+  std::atomic<int> trained{0};
+};
+
+TEST(Client, TrainsByTheHostsEngineWithoutExamples) {
+  ThreadWorld world;
+  world.Invite(1, world.task);
+  CountingTrainer trainer;
+  const auto client =
+      Client::StartOver(std::make_unique<MemoryTransport>(world.server, /*hang=*/false),
+                        std::move(world.options), trainer, *world.verifier, world.clock, world.log);
+  ASSERT_THAT(client, IsOk());
+  bool told = false;
+  for (int i = 0; i < 100 && !told; ++i)
+    for (const ClientEvent& event : (*client)->Poll(milliseconds(100)))
+      told = told || event.kind == Kind::kTrained;
+  EXPECT_TRUE(told);
+  EXPECT_EQ(trainer.trained, 1);
 }
 
 TEST(Client, SharesItsFolderWithNobody) {

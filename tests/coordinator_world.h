@@ -17,6 +17,7 @@
 #include "chorus/store.h"
 #include "coordinator/core.h"
 #include "coordinator/round.h"
+#include "coordinator/task_state.h"
 #include "crypto/crypto.h"
 #include "matchers.h"
 #include "math/math.h"
@@ -110,6 +111,10 @@ class TestStore final : public Store {
       const auto found = content_.models.find(hash);
       if (found == content_.models.end()) return NotFound("no such model");
       return found->second;
+    }
+    Status DropModel(const Digest& hash) override {
+      content_.models.erase(hash);
+      return OkStatus();
     }
 
    private:
@@ -476,6 +481,54 @@ struct Uploading {
   Players players;
   Bytes answer;
   wire::UploadRequest request;
+};
+
+using Group = std::vector<size_t>;  // players of one cohort, ascending
+
+// A round of which every client has the first question of the protocol, and an answer to it.
+struct Parallel {
+  Parallel(TaskSpec task, size_t count) : world(std::move(task)) {
+    world.Start();
+    players = CheckedIn(world, count);
+    Begin();
+  }
+  void Begin() {
+    ReadyAll(players);
+    std::map<Digest, Group> by_offer;  // each cohort's offer has a nonce of its own
+    thoughts.clear();
+    for (size_t i = 0; i < players.size(); ++i) {
+      const auto question = players[i]->Take<wire::Question>();
+      ASSERT_TRUE(question.has_value()) << i;
+      by_offer[question->sha256].push_back(i);
+      const Result<Bytes> answer = players[i]->contributor->Answer(players[i]->Body(*question));
+      ASSERT_THAT(answer, IsOk());
+      thoughts.push_back(*answer);
+    }
+    groups.clear();
+    for (const auto& [offer, group] : by_offer) groups.push_back(group);
+  }
+  // They answer the first question.
+  void GiveFirst(const Group& who) {
+    for (const size_t i : who) ASSERT_THAT(players[i]->Answer(thoughts[i]), IsOk());
+  }
+  // They answer so many more questions.
+  void Give(const Group& who, size_t steps) {
+    for (size_t step = 0; step < steps; ++step) {
+      for (const size_t i : who) players[i]->Contribute();
+    }
+  }
+  Group Without(const Group& gone) const {
+    Group rest;
+    for (size_t i = 0; i < players.size(); ++i) {
+      if (std::find(gone.begin(), gone.end(), i) == gone.end()) rest.push_back(i);
+    }
+    return rest;
+  }
+
+  World world;
+  Players players;
+  std::vector<Group> groups;
+  std::vector<Bytes> thoughts;
 };
 
 }  // namespace chorus::coordinator

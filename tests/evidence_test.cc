@@ -206,7 +206,9 @@ TEST(SqliteEvidence, ReadsRoundsOfTheVersionBeforeAsOneCohort) {
   ASSERT_EQ(sqlite3_open(folder.File().c_str(), &database), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(database,
                          "DROP TABLE evidence; ALTER TABLE round DROP COLUMN cohorts;"
-                         "ALTER TABLE round DROP COLUMN cohorts_committed; PRAGMA user_version = 1",
+                         "ALTER TABLE round DROP COLUMN cohorts_committed;"
+                         "ALTER TABLE round DROP COLUMN answers;"
+                         "ALTER TABLE task DROP COLUMN server_state; PRAGMA user_version = 1",
                          nullptr, nullptr, nullptr),
             SQLITE_OK);
   sqlite3_close(database);

@@ -8,6 +8,7 @@
 #include "base/hex.h"
 #include "base/limits.h"
 #include "matchers.h"
+#include "math/encode_kernels.h"
 #include "math/math.h"
 #include "privacy/privacy.h"
 #include "test_rng.h"
@@ -157,6 +158,145 @@ TEST(FixedPoint, RoundsToOneOfTwoNeighboursWithoutBias) {
       const double up = scaled - std::floor(scaled);
       EXPECT_NEAR(total / kDim, scaled, 6 * std::sqrt(up * (1 - up) / kDim));
     }
+  }
+}
+
+TEST(FixedPoint, EncodesUnderClipsAtTheEndsOfTheFloats) {
+  // Their scales are beyond what single precision holds, or near its end.
+  for (const float clip : {std::numeric_limits<float>::denorm_min(), 1e-44F, 1e-30F, 1e30F,
+                           std::numeric_limits<float>::max()}) {
+    const FixedPoint encoding = EncodingOf(17, {.bound = 1U << 20U, .examples_max = 8}, clip);
+    for (const float sign : {1.0F, -1.0F}) {
+      std::vector<float> update(17);
+      update[3] = sign * clip;
+      TestRng rng(16);
+      const Result<RingVector> encoded = Encode(encoding, {.update = update, .examples = 8}, rng);
+      ASSERT_THAT(encoded, IsOk());
+      for (uint64_t i = 0; i < 17; ++i) {
+        const auto right = i == 3 ? static_cast<int64_t>(sign) * (1 << 20) : 0;
+        EXPECT_EQ(SignedAt(*encoded, i, encoding.bits), right) << "clip " << clip;
+      }
+    }
+  }
+}
+
+TEST(FixedPoint, RoundsLargeBoundsWithoutBiasToo) {
+  // In double precision: the bound is beyond what single precision holds. The chance of a false
+  // alarm is below 4e-9 a case.
+  constexpr uint64_t kDim = 1U << 16U;
+  const FixedPoint encoding =
+      EncodingOf(kDim, {.bound = (1U << 31U) - 1, .examples_max = 1}, 1U << 30U, 2);
+  for (const float value : {0.1F, 0.75F, -0.3F, -1'000.25F, 1'000'000.5F}) {
+    TestRng rng(14);
+    const std::vector<float> update(kDim, value);
+    const Result<RingVector> encoded = Encode(encoding, {.update = update, .examples = 1}, rng);
+    ASSERT_THAT(encoded, IsOk());
+    const double scaled = static_cast<double>(value) * (encoding.bound / encoding.clip);
+    double total = 0;
+    for (uint64_t i = 0; i < kDim; ++i) {
+      const auto rounded = static_cast<double>(SignedAt(*encoded, i, encoding.bits));
+      ASSERT_THAT(rounded, AllOf(Ge(std::floor(scaled)), Le(std::ceil(scaled))));
+      total += rounded;
+    }
+    const double up = scaled - std::floor(scaled);
+    EXPECT_NEAR(total / kDim, scaled, 6 * std::sqrt(up * (1 - up) / kDim) + 0x1p-17) << value;
+  }
+}
+
+TEST(RoundRandomly, GoesUpForTheFractionOfAllDraws) {
+  // Over all 2^16 draws, so that there is no chance in it; a tie in the last bit may go either way.
+  for (const float value : {0.25F, -0.25F, 0.5F, -0.5F, 1.5F, -7.125F, 1'048'574.75F, 3.0F, 0.0F,
+                            -4'194'304.0F, 4'194'304.0F, 0.000'030'518F}) {
+    int64_t narrow = 0;
+    int64_t wide = 0;
+    for (uint32_t random = 0; random < 1U << 16U; ++random) {
+      narrow += RoundRandomly(value, static_cast<uint16_t>(random));
+      wide += RoundRandomly(static_cast<double>(value), static_cast<uint16_t>(random));
+    }
+    EXPECT_NEAR(static_cast<double>(narrow), value * 0x1p16, 0.5) << value;
+    EXPECT_EQ(narrow, wide) << value;
+  }
+}
+
+// What a kernel's loops make of random values, some of them at and beyond the bound.
+struct KernelResults {
+  std::vector<uint16_t> words16;
+  std::vector<uint32_t> words32;
+  std::vector<uint64_t> words64;
+  std::array<double, kEncodeLanes> squares{};
+  std::array<double, kEncodeLanes> differences_squares{};
+  std::vector<float> differences;
+  bool operator==(const KernelResults&) const = default;
+};
+
+KernelResults RunKernel(const EncodeKernel& kernel, uint64_t seed, size_t count) {
+  TestRng rng(seed);
+  std::vector<float> values(count);
+  std::vector<float> base(count);
+  for (float& value : values) value = static_cast<float>(20'000 * (2 * UniformUnit(rng) - 1));
+  for (float& value : base) value = static_cast<float>(UniformUnit(rng) - 0.5);
+  std::vector<uint16_t> random(count);
+  rng.Fill({reinterpret_cast<uint8_t*>(random.data()), count * sizeof(random[0])});
+  KernelResults results;
+  results.words16.resize(count);
+  results.words32.resize(count);
+  results.words64.resize(count);
+  kernel.round16(values.data(), count, 1.7F, 30'000, random.data(), results.words16.data());
+  kernel.round32(values.data(), count, 213.7F, kNarrowBoundMax, random.data(),
+                 results.words32.data());
+  kernel.round64(values.data(), count, 0.013F, 250, random.data(), results.words64.data());
+  kernel.square(values.data(), count, results.squares);
+  results.differences = values;
+  kernel.subtract(results.differences.data(), base.data(), count, results.differences_squares);
+  return results;
+}
+
+TEST(EncodeKernel, GivesTheSameBytesOnEveryPath) {
+  const EncodeKernel& portable = *EncodeKernelFor(EncodePath::kPortable);
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    const size_t count = kEncodeLanes * (seed % 7);
+    const KernelResults right = RunKernel(portable, seed, count);
+    for (size_t i = 0; i < count; ++i) {  // what is narrow is also read as signed
+      ASSERT_EQ(static_cast<int64_t>(right.words64[i]),
+                static_cast<int32_t>(static_cast<uint32_t>(right.words64[i])));
+      ASSERT_LE(std::abs(static_cast<int16_t>(right.words16[i])), 30'000);
+    }
+    for (const EncodePath path : {EncodePath::kAvx2, EncodePath::kAvx512}) {
+      const EncodeKernel* kernel = EncodeKernelFor(path);
+      if (kernel == nullptr) continue;
+      ASSERT_EQ(RunKernel(*kernel, seed, count), right)
+          << "seed " << seed << " path " << static_cast<int>(path);
+    }
+  }
+}
+
+TEST(Encode, IsKnownByItsBytesWhateverThePath) {
+  const FixedPoint encoding = EncodingOf(37, {.bound = 30'000, .examples_max = 10}, 2, 1);
+  TestRng rng(15);
+  const std::vector<float> update = RandomUpdate(37, 2, rng);
+  const Result<RingVector> encoded =
+      Encode(encoding, {.update = update, .examples = 9, .evaluated = 3, .loss = 0.7}, rng);
+  ASSERT_THAT(encoded, IsOk());
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < encoding.vector_dim(); ++i) {
+    const auto value = static_cast<uint64_t>(SignedAt(*encoded, i, encoding.bits));
+    sum = sum * 1'000'003 + value;
+  }
+  EXPECT_EQ(sum, 14'947'627'059'283'675'809U);
+}
+
+TEST(SubtractForNorm, LeavesTheDifferencesAndGivesTheirNorm) {
+  for (const size_t dim : {0U, 1U, 15U, 16U, 17U, 4'096U, 10'003U}) {
+    TestRng rng(dim);
+    std::vector<float> values(dim);
+    std::vector<float> base(dim);
+    for (float& value : values) value = static_cast<float>(UniformUnit(rng));
+    for (float& value : base) value = static_cast<float>(UniformUnit(rng));
+    std::vector<float> right = values;
+    for (size_t i = 0; i < dim; ++i) right[i] -= base[i];
+    const double norm = SubtractForNorm(values, base);
+    EXPECT_EQ(values, right);
+    EXPECT_EQ(norm, Norm(right));
   }
 }
 

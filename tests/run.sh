@@ -19,9 +19,14 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/examples/packages.sh"
 # shellcheck disable=SC2086 # a list of packages is meant
 install_packages $CHORUS_BUILD_PACKAGES $CHORUS_TEST_PACKAGES
+# shellcheck disable=SC2086 # likewise
+if $all; then install_packages $CHORUS_SLOW_TEST_PACKAGES; fi
 
+mpi=OFF
+if $all; then mpi=ON; fi
 cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_CXX_COMPILER=g++ -DCHORUS_DEVELOPER_MODE=ON -DCHORUS_SANITIZE= >/dev/null
+  -DCMAKE_CXX_COMPILER=g++ -DCHORUS_DEVELOPER_MODE=ON -DCHORUS_SANITIZE= \
+  -DCHORUS_WITH_MPI=$mpi >/dev/null
 cmake --build "$root/build"
 cd "$root/build"
 if $all; then

@@ -54,6 +54,7 @@ TaskRecord SomeTask(const TaskId& id = kTask) {
   task.model.fill(7);
   task.rounds_begun = 3;
   task.rounds_committed = 2;
+  task.server_state.fill(8);
   return task;
 }
 
@@ -76,6 +77,7 @@ RoundReport SomeRound(uint64_t number) {
                     .cohorts = 10,
                     .cohorts_committed = 9};
   round.model.fill(static_cast<uint8_t>(number));
+  round.answers.fill(static_cast<uint8_t>(number + 1));
   return round;
 }
 
@@ -98,6 +100,7 @@ void ExpectSame(const RoundReport& a, const RoundReport& b) {
   EXPECT_EQ(a.evaluated, b.evaluated);
   EXPECT_EQ(a.cohorts, b.cohorts);
   EXPECT_EQ(a.cohorts_committed, b.cohorts_committed);
+  EXPECT_EQ(a.answers, b.answers);
 }
 
 void ExpectSame(const TaskRecord& a, const TaskRecord& b) {
@@ -107,6 +110,7 @@ void ExpectSame(const TaskRecord& a, const TaskRecord& b) {
   EXPECT_EQ(a.model, b.model);
   EXPECT_EQ(a.rounds_begun, b.rounds_begun);
   EXPECT_EQ(a.rounds_committed, b.rounds_committed);
+  EXPECT_EQ(a.server_state, b.server_state);
 }
 
 // Bytes without a pattern that a wrong order of chunks would leave unnoticed.
@@ -328,6 +332,34 @@ TYPED_TEST(EveryStore, KeepsAModelOfAnySizeOnce) {
   }
 }
 
+TYPED_TEST(EveryStore, DropsAModelWithItsTransactionOnly) {
+  Store& store = *this->store_;
+  const Bytes model = SomeModel(size_t{3} << 20U, 4);
+  const Digest hash = crypto::Sha256(model);
+  ASSERT_THAT(PutModel(store, model), IsOk());
+  EXPECT_THAT(store.RunTransaction("drop",
+                                   [&](Transaction& transaction) -> Status {
+                                     CHORUS_TRY(transaction.DropModel(hash));
+                                     EXPECT_THAT(transaction.GetModel(hash),
+                                                 HasCode(Code::kNotFound));
+                                     return Aborted("not after all");
+                                   }),
+              HasCode(Code::kAborted));
+  EXPECT_THAT(ModelIn(store, hash), HoldsValue(model));
+  const auto drop = [&](Transaction& transaction) { return transaction.DropModel(hash); };
+  ASSERT_THAT(store.RunTransaction("drop", drop), IsOk());
+  EXPECT_THAT(ModelIn(store, hash), HasCode(Code::kNotFound));
+  ASSERT_THAT(store.RunTransaction("drop what is not there", drop), IsOk());
+  // Dropped and put again in one step, it is there.
+  ASSERT_THAT(PutModel(store, model), IsOk());
+  const auto renew = [&](Transaction& transaction) -> Status {
+    CHORUS_TRY(transaction.DropModel(hash));
+    return transaction.PutModel(hash, model);
+  };
+  ASSERT_THAT(store.RunTransaction("renew", renew), IsOk());
+  EXPECT_THAT(ModelIn(store, hash), HoldsValue(model));
+}
+
 TYPED_TEST(EveryStore, RefusesAModelUnderAForeignName) {
   const Bytes model = SomeModel(10, 5);
   EXPECT_THAT(
@@ -404,9 +436,12 @@ TEST(SqliteStore, NoticesADamagedModel) {
 }
 
 TEST(SqliteStore, NoticesDamagedRows) {
-  const std::string edits[] = {"UPDATE round SET state = 3", "UPDATE round SET code = 17",
-                               "UPDATE round SET code = -1", "UPDATE round SET model = x'00'",
-                               "UPDATE round SET dropouts = x'0000000100'"};
+  const std::string edits[] = {"UPDATE round SET state = 3",
+                               "UPDATE round SET code = 17",
+                               "UPDATE round SET code = -1",
+                               "UPDATE round SET model = x'00'",
+                               "UPDATE round SET dropouts = x'0000000100'",
+                               "UPDATE round SET answers = x'00'"};
   for (const std::string& edit : edits) {
     const Folder folder;
     ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
@@ -419,10 +454,29 @@ TEST(SqliteStore, NoticesDamagedRows) {
 TEST(SqliteStore, RefusesAFileOfANewerVersion) {
   const Folder folder;
   ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
-  Edit(folder.File(), "PRAGMA user_version = 3");
+  Edit(folder.File(), "PRAGMA user_version = 4");
   EXPECT_THAT(NewSqliteStore(folder.File()), HasCodeAndText(Code::kFailedPrecondition, "newer"));
-  Edit(folder.File(), "PRAGMA user_version = 2");
+  Edit(folder.File(), "PRAGMA user_version = 3");
   EXPECT_THAT(NumbersOf(*OpenSqlite(folder.File()), kTask, 0, 10), ElementsAre(1));
+}
+
+TEST(SqliteStore, ReadsTasksAndRoundsOfTheVersionBeforeAsWithoutStateAndAnswers) {
+  const Folder folder;
+  ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
+  Edit(folder.File(),
+       "ALTER TABLE task DROP COLUMN server_state; ALTER TABLE round DROP COLUMN answers;"
+       "PRAGMA user_version = 2");
+  const std::unique_ptr<Store> store = OpenSqlite(folder.File());
+  TaskRecord task = SomeTask();
+  task.server_state = {};
+  ExpectSame(TaskIn(*store, kTask).value(), task);
+  RoundReport round = SomeRound(1);
+  round.answers = {};
+  ExpectSame(RoundsIn(*store, kTask, 1, 1)->at(0), round);
+  // And takes both from now on.
+  ASSERT_THAT(PutTaskAndRounds(*store, {1}), IsOk());
+  ExpectSame(TaskIn(*store, kTask).value(), SomeTask());
+  ExpectSame(RoundsIn(*store, kTask, 1, 1)->at(0), SomeRound(1));
 }
 
 TEST(SqliteStore, RefusesADatabaseOfAnotherProgramAndLeavesItAlone) {

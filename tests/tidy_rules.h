@@ -49,9 +49,11 @@ inline const std::map<std::string, std::set<std::string>>& MayInclude() {
         {"wire", {"chorus", "base"}},
         {"coordinator", AllBelowSides()},
         {"client", AllBelowSides()},
+        {"simulation", AllBelowSides()},
         {"cli", AllBelowSides()},
     };
-    map["cli"].insert({"client", "coordinator"});
+    map["simulation"].insert({"client", "coordinator"});
+    map["cli"].insert({"client", "coordinator", "simulation"});
     return map;
   }();
   return may;
@@ -65,7 +67,7 @@ struct ThirdParty {
 inline const std::vector<ThirdParty>& ThirdParties() {
   static const std::vector<ThirdParty> parties = {
       {"openssl/", {"src/crypto/"}},
-      {"Eigen/", {"src/learning/"}},
+      {"Eigen/", {"tests/bench/learning_eigen."}},
       {"unsupported/Eigen/", {}},
       {"grpc/",
        {"src/coordinator/service.", "src/coordinator/coordinator.cc",
@@ -79,7 +81,9 @@ inline const std::vector<ThirdParty>& ThirdParties() {
       {"fmt/", {}},
       {"spdlog/", {"src/base/log.cc"}},
       {"sqlite3.h", {"src/coordinator/sqlite_store.cc"}},
-      {"zlib.h", {"src/client/example_store.cc"}},
+      {"mpi.h", {"src/simulation/mpi.cc"}},
+      {"zlib.h", {"src/client/example_store.cc", "src/cli/lines.cc"}},
+      {"nlohmann/", {"src/cli/"}},
       {"CLI/", {"src/cli/"}},
   };
   return parties;

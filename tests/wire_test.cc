@@ -161,7 +161,6 @@ TEST(TaskText, KeepsItsLimits) {
       {start + "inputs: 1 }", "model.layers"},
       {start + "inputs: 1 layers { units: 1 }" + layers + "}", "model.layers"},
       {start + "inputs: 1 layers { units: 1048577 } }", "units"},
-      {start + "inputs: 1 layers { } }", "units"},
       {task + "rounds: 1000001", "rounds"},
       {task + "deadlines { unmask_ms: 86400001 }", "deadlines.unmask_ms"},
       {task + std::string(limits::kTaskBytesMax, ' '), "bytes"},
@@ -218,7 +217,7 @@ TEST(Task, RefusesFieldsAndValuesThatThisVersionDoesNotKnow) {
   EXPECT_THAT(DecodeTask(task + Number(99, 1)), HasCodeAndText(Code::kInvalidArgument, "field"));
   EXPECT_THAT(DecodeTask(task + Block(3, Number(99, 1))), HasCode(Code::kInvalidArgument));
   EXPECT_THAT(DecodeTask(task + Number(6, 4)), HasCodeAndText(Code::kInvalidArgument, "protocol"));
-  EXPECT_THAT(DecodeTask(task + Block(2, Number(3, 2))),
+  EXPECT_THAT(DecodeTask(task + Block(2, Number(3, 5))),
               HasCodeAndText(Code::kInvalidArgument, "loss"));
   EXPECT_THAT(DecodeTask(task + Block(4, Bytes{0x0d, 0, 0, 0xc0, 0x7f})),
               HasCodeAndText(Code::kInvalidArgument, "update_l2_norm_max"));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "chorus/model.h"
 #include "chorus/policy.h"
 #include "chorus/status.h"
+#include "chorus/task.h"
 
 namespace chorus {
 
@@ -19,8 +21,9 @@ namespace client {
 struct Starter;  // internal: how the library itself makes a Client
 }  // namespace client
 
-// Local examples in one batch: features [count × inputs] row-major; exactly one of labels [count]
-// (for kCrossEntropy) and targets [count × outputs] (for kSquaredError) is filled.
+// Local examples in one batch: features [count × inputs] row-major; at most one of labels [count]
+// and targets [count × outputs] is filled, as the model's loss needs it: labels for kCrossEntropy,
+// neither for kNextToken, targets else.
 struct Examples {
   uint32_t inputs = 0;
   std::vector<float> features;
@@ -28,6 +31,34 @@ struct Examples {
   std::vector<float> targets;
 
   size_t count() const { return inputs == 0 ? 0 : features.size() / inputs; }
+};
+
+// What a host's own engine made of a model on this device.
+struct TrainedUpdate {
+  Weights update;         // [dim] the weights after training less those given, all finite
+  uint64_t examples = 0;  // trained on, at least one: the weight of the update in the mean
+  // How the weights as given did on examples of which none is trained on; none: 0, 0, 0.
+  uint64_t evaluated = 0;
+  double accuracy = 0;  // in [0, 1]
+  double loss = 0;      // mean, finite and not negative
+};
+
+// The host's own engine, for models that Chorus cannot train: those of custom_parameters, or any
+// other where the host would rather. Everything else stays Chorus's: the update is clipped,
+// encoded, summed and counted in the ledger as every update is. Both methods are called on the
+// client's thread, one at a time; no exception may leave them. SCAFFOLD and q-FedAvg, which reach
+// into the training itself, are refused. Personal layers of a described model are in `weights` as
+// published, their part of the update is not sent, and keeping them is the host's business.
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+  // Whether this device can train `task`, which has passed all of the client's own checks. A
+  // failure refuses the round; its message is for the player.
+  virtual Status Accept(const TaskSpec& task) = 0;
+  // Trains from `weights` [dim] in `round` (from 1). A failure loses the round. Should return
+  // kCancelled soon after `cancel` asks: until then the client cannot stop.
+  virtual Result<TrainedUpdate> Train(const TaskSpec& task, uint64_t round,
+                                      std::span<const float> weights, const Cancel& cancel) = 0;
 };
 
 struct ClientOptions {
@@ -40,7 +71,8 @@ struct ClientOptions {
   Bytes
       certificate;  // evidence for the key of identity_seed, shown to the coordinator and to peers
   Policy policy;
-  std::string state_dir;  // holds the ledger of uploads; must survive restarts of the game
+  // Holds the ledger of uploads, and the personal layers; must survive restarts of the game.
+  std::string state_dir;
   size_t memory_bytes_max = size_t{4} << 30U;  // a task whose training needs more is refused
 };
 
@@ -76,6 +108,15 @@ class Client {
   // As above over a transport of the host's.
   static Result<std::unique_ptr<Client>> StartOver(std::unique_ptr<Transport> transport,
                                                    ClientOptions options, Examples examples,
+                                                   const IdentityVerifier& verifier,
+                                                   const Clock& clock, LogSink& log);
+  // As the two above, where `trainer` does the training and has the examples. It must outlive the
+  // client.
+  static Result<std::unique_ptr<Client>> Start(ClientOptions options, Trainer& trainer,
+                                               const IdentityVerifier& verifier, const Clock& clock,
+                                               LogSink& log);
+  static Result<std::unique_ptr<Client>> StartOver(std::unique_ptr<Transport> transport,
+                                                   ClientOptions options, Trainer& trainer,
                                                    const IdentityVerifier& verifier,
                                                    const Clock& clock, LogSink& log);
   // Cancels what is under way within a minibatch, then joins.

@@ -73,6 +73,9 @@ class Coordinator {
   std::vector<CoordinatorEvent> Poll(std::chrono::milliseconds wait);
   // The current model: [dim] of task.model.
   Weights CurrentWeights() const;
+  // Of analytics: the exact cells of the last round that committed, for ReadAnswers of
+  // chorus/analytics.h; none before the first.
+  std::vector<int64_t> CurrentAnswers() const;
 
  private:
   struct Inside;

@@ -39,9 +39,12 @@ struct RoundReport {
   uint64_t examples = 0;           // sum of the weights: examples trained on
   double loss = 0.0;      // federated evaluation of `model` on held-back local examples: mean loss,
   double accuracy = 0.0;  // and fraction right (0 for squared error)
-  uint64_t evaluated = 0;          // examples behind these two; 0: nobody held any back
-  uint32_t cohorts = 1;            // that ran side by side
-  uint32_t cohorts_committed = 0;  // of those, how many have their sum in the model
+  uint64_t evaluated = 0;  // examples behind these two; 0: nobody held any back
+  uint32_t cohorts = 1;    // that ran side by side
+  // How many cohorts have their sum in the model: of those, and with server.buffered_sums of
+  // earlier rounds'.
+  uint32_t cohorts_committed = 0;
+  Digest answers{};  // of analytics: content hash of the cells of all queries; else zeros
 };
 
 // Proof that an identity signed two different answers in one step of one session, which nobody does
@@ -62,9 +65,10 @@ struct TaskRecord {
   TaskId id{};
   std::string name;
   Bytes spec;      // the task's bytes as signed
-  Digest model{};  // content hash of the current model
+  Digest model{};  // content hash of the current model, as it is published
   uint64_t rounds_begun = 0;
   uint64_t rounds_committed = 0;
+  Digest server_state{};  // content hash of the server optimiser's state; zeros while it has none
 };
 
 // One atomic step on the store; valid only inside RunTransaction's function. Thread-compatible.
@@ -81,10 +85,11 @@ class Transaction {
   virtual Status PutEvidence(const TaskId& task, const Evidence& evidence) = 0;
   // The latest `count`, by descending round, then ascending cohort and identity.
   virtual Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) = 0;
-  virtual Status PutModel(const Digest& hash,
-                          BytesView bytes) = 0;  // by content; present already: no effect
-  virtual Result<Bytes> GetModel(
-      const Digest& hash) = 0;  // kNotFound; kDataLoss when the content does not hash to it
+  // A model, or anything else that is named by its content. Present already: no effect.
+  virtual Status PutModel(const Digest& hash, BytesView bytes) = 0;
+  // kNotFound; kDataLoss when the content does not hash to it.
+  virtual Result<Bytes> GetModel(const Digest& hash) = 0;
+  virtual Status DropModel(const Digest& hash) = 0;  // absent: no effect
 };
 
 // Thread-safe: transactions run one after the other.

@@ -30,13 +30,39 @@ enum class SharingGraph : uint8_t {
   kHarary = 2,
 };
 
-// How a client trains on its own examples: mini-batch SGD.
+enum class ClientOptimizer : uint8_t { kSgd = 0, kMomentum = 1, kAdam = 2 };
+
+// How the learning rate goes down over the rounds of a task, from 0 in its first.
+enum class Schedule : uint8_t {
+  kConstant = 0,
+  kExponential = 1,  // rate * decay^(round / decay_rounds)
+  kInverseSqrt = 2,  // rate / sqrt(1 + round / decay_rounds)
+  kCosine = 3,       // rate * (1 + cos(pi * round / decay_rounds)) / 2, and 1 % of it at least
+};
+
+// How a client trains on its own examples.
 struct TrainingSpec {
   uint32_t epochs = 1;
   uint32_t batch_size = 32;
   float learning_rate = 0.1F;
   uint32_t held_back_percent =
-      10;  // of the local examples, for federated evaluation; never trained on
+      10;              // of the local examples, for federated evaluation; never trained on
+  uint32_t steps = 0;  // not 0: so many minibatches in place of the epochs
+  ClientOptimizer optimizer = ClientOptimizer::kSgd;  // its state begins anew in every round
+  float momentum = 0.9F;                              // of kMomentum
+  float beta1 = 0.9F;                                 // of kAdam [KB15], as the next two
+  float beta2 = 0.999F;
+  float epsilon = 1e-8F;
+  Schedule schedule = Schedule::kConstant;
+  float decay = 1.0F;
+  uint32_t decay_rounds = 1;
+  float gradient_l2_norm_max = 0.0F;  // of a minibatch's mean gradient; 0: not clipped
+  float proximal = 0.0F;              // mu of FedProx [LSZSTS20]; 0: none
+  // SCAFFOLD [KKMRSS20], option II: control variates on both sides, the clients' kept on the
+  // device, their change summed securely beside the update. Needs `population`, and kSgd.
+  bool scaffold = false;
+  uint32_t population = 0;  // N: clients that may ever take part
+  float fairness_q = 0.0F;  // q of q-FedAvg [LSBS20]; 0: FedAvg
 };
 
 // The bound on one client's influence.
@@ -106,6 +132,68 @@ struct DeadlineSpec {
       2'000};  // a step with 95 % answered closes after this much more; 0: never early
 };
 
+enum class ServerOptimizer : uint8_t {
+  kFedAvg = 0,      // model += server_learning_rate * mean [MMRHA17]
+  kFedAvgM = 1,     // with momentum beta1 [HQB19]
+  kFedAdagrad = 2,  // [RCZGRKKM21], as the next two
+  kFedAdam = 3,
+  kFedYogi = 4,
+};
+
+// What becomes of the means of a round's cohorts.
+enum class RobustRule : uint8_t {
+  kMean = 0,  // their mean, weighted by examples: the sum over all
+  kMedian = 1,
+  kTrimmedMean = 2,  // without the `byzantine` largest and smallest of each coordinate
+  kGeometricMedian = 3,
+  kKrum = 4,
+  kMultiKrum = 5,
+  kBulyan = 6,
+};
+
+// How the coordinator turns sums into the next model.
+struct ServerSpec {
+  ServerOptimizer optimizer = ServerOptimizer::kFedAvg;
+  float beta1 = 0.9F;
+  float beta2 = 0.99F;
+  float tau = 1e-3F;  // degree of adaptivity: the smallest denominator
+  // Over the means of `cohort.parallel` cohorts, never over single updates.
+  RobustRule robust = RobustRule::kMean;
+  uint32_t byzantine = 0;  // f: cohorts that may be spoilt
+  // FedBuff [NMZYRM22]: not 0: a round commits once so many cohorts have their sum; the others go
+  // on, and theirs count in a later round, weighted by 1 / sqrt(1 + commits between), unless more
+  // than staleness_max lie between (docs/decisions/0014).
+  uint32_t buffered_sums = 0;
+  uint32_t staleness_max = 10;
+};
+
+enum class QueryKind : uint8_t {
+  kCount = 0,      // of examples, and of clients
+  kHistogram = 1,  // of columns[0]: `bins` equal ones over [low, high), one below, one above
+  kMean = 2,       // count, sum and sum of squares of columns[0], cut to [low, high]
+  // For each whole value 0 to bins - 1 of columns[0] (the arm): count, sum and sum of squares of
+  // columns[1], cut to [low, high].
+  kTable = 3,
+  // X'X and X'y: every product of two of the columns, cut to [low, high], and a constant one; the
+  // last column is y.
+  kMoments = 4,
+};
+
+// A question about the clients' examples, answered by sums of integers that are exact. Columns
+// count an example's features, then its label or its targets. A client with more than
+// encoding.examples_max examples answers from the first so many.
+struct QuerySpec {
+  std::string name;  // unique in the task
+  QueryKind kind = QueryKind::kCount;
+  std::vector<uint32_t> columns = {};  // from 0
+  float low = 0.0F;
+  float high = 1.0F;
+  uint32_t bins = 0;
+  // Values of kMean, kTable and kMoments are rounded to multiples of it before anything is
+  // computed.
+  float unit = 1.0F;
+};
+
 struct TaskSpec {
   std::string
       name;  // unique at one coordinator; the task's id is the first 16 bytes of its SHA-256
@@ -124,6 +212,10 @@ struct TaskSpec {
   uint32_t rounds = 10;  // committed rounds after which the task is complete
   float server_learning_rate =
       1.0F;  // FedAvg: model += rate * weighted mean of the updates [MMRHA17]
+  ServerSpec server;
+  // Not empty: federated analytics. No model is described or trained; every round answers all
+  // queries anew over its cohort.
+  std::vector<QuerySpec> queries = {};
 };
 
 using TaskId = std::array<uint8_t, 16>;

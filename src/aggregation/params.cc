@@ -231,8 +231,8 @@ Result<AcceptedOffer> ReadOffer(const PublicKey& coordinator, Protocol protocol,
 }
 
 Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question) {
-  CHORUS_TRY_ASSIGN(AcceptedOffer accepted,
-                    ReadOffer(options.coordinator, options.expected.protocol, question));
+  CHORUS_TRY_ASSIGN(AcceptedOffer accepted, ReadOfferOnce(options.known_offers, options.coordinator,
+                                                          options.expected.protocol, question));
   CHORUS_TRY(CheckAgainst(options, accepted.params));
   const RingVector empty = math::ZeroVector(0, accepted.params.bits);
   if (math::DimOf(options.input) != accepted.params.vec_len ||

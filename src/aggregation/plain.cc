@@ -1,7 +1,10 @@
 // The plain protocol: one step, the encoded update in the clear under TLS. The coordinator reads
 // every contribution; a client takes part only when its own policy says so. It shares parameters,
 // encoding and sum with every other protocol.
+#include <algorithm>
 #include <map>
+#include <span>
+#include <utility>
 
 #include "aggregation/secagg.h"
 #include "base/codec.h"
@@ -95,13 +98,15 @@ class PlainContributor final : public Contributor {
     done_ = true;
     Result<AcceptedOffer> offer = AcceptOffer(options_, question);
     if (offer.ok()) {
-      const SecretBytes packed(math::Pack(options_.input, offer->params.bits));
-      math::WipeVector(options_.input);
+      const int bits = offer->params.bits;
+      Bytes answer(kSid0Bytes + math::PackedBytes(math::DimOf(options_.input), bits));
+      std::ranges::copy(offer->sid0, answer.begin());
+      math::PackInto(options_.input, bits, std::span(answer).subspan(kSid0Bytes));
+      ForgetInput();
       uploaded_ = true;
-      return std::move(Writer(kSid0Bytes + packed.size()).Raw(offer->sid0).Raw(packed.Reveal()))
-          .Take();
+      return answer;
     }
-    math::WipeVector(options_.input);
+    ForgetInput();
     return offer.status();
   }
 
@@ -109,6 +114,15 @@ class PlainContributor final : public Contributor {
   bool done() const override { return done_; }
 
  private:
+  void ForgetInput() {
+    RingVector spent = std::exchange(options_.input, RingVector());
+    if (options_.spent != nullptr) {
+      *options_.spent = std::move(spent);
+    } else {
+      math::WipeVector(spent);
+    }
+  }
+
   ContributorOptions options_;
   bool uploaded_ = false;
   bool done_ = false;

@@ -181,6 +181,25 @@ struct PreKey {
   Bytes record;
 };
 
+struct AcceptedOffer;
+
+// Offers that were found to be what ReadOffer requires, so that a process which plays many devices
+// checks the signature on a round's parameters once and not for each. A device by itself has none.
+// Thread-safe.
+class KnownOffers {
+ public:
+  KnownOffers();
+  ~KnownOffers();
+  KnownOffers(const KnownOffers&) = delete;
+  KnownOffers& operator=(const KnownOffers&) = delete;
+
+ private:
+  struct Inside;
+  friend Result<AcceptedOffer> ReadOfferOnce(KnownOffers* offers, const PublicKey& coordinator,
+                                             Protocol protocol, BytesView question);
+  std::unique_ptr<Inside> inside_;
+};
+
 // Two rosters of one session that its coordinator signed: proof to others that it showed clients
 // different cohorts [specification 3.7, before Choose].
 struct Equivocation {
@@ -249,6 +268,10 @@ struct ContributorOptions {
   RingVector input;  // the encoded contribution; wiped once masked
   // Of OneShot: every member, as the task that was agreed to lists them.
   std::vector<PublicKey> committee_ids = {};
+  KnownOffers* known_offers = nullptr;  // optional; must outlive the contributor
+  // Gets `input` back under plain, not wiped, in a process that plays many devices and uses its
+  // memory again. Optional; must outlive the contributor.
+  RingVector* spent = nullptr;
 };
 
 // kInvalidArgument when an option is missing or has the wrong size.

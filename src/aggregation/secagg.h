@@ -53,6 +53,9 @@ struct AcceptedOffer {
 // parameters are workable. kUnauthenticated: not signed by it.
 Result<AcceptedOffer> ReadOffer(const PublicKey& coordinator, Protocol protocol,
                                 BytesView question);
+// The same, from `offers` if it is known there, and then known there. Null: ReadOffer.
+Result<AcceptedOffer> ReadOfferOnce(KnownOffers* offers, const PublicKey& coordinator,
+                                    Protocol protocol, BytesView question);
 // kUnauthenticated: not signed by the pinned coordinator; kPermissionDenied: not what was agreed
 // to.
 Result<AcceptedOffer> AcceptOffer(const ContributorOptions& options, BytesView question);

@@ -1,3 +1,5 @@
+#include <time.h>
+
 #include <chrono>
 #include <string>
 
@@ -100,5 +102,11 @@ class SystemClock final : public Clock {
 }  // namespace
 
 std::unique_ptr<Clock> NewSystemClock() { return std::make_unique<SystemClock>(); }
+
+double ThreadCpuSeconds() {
+  timespec used{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
 
 }  // namespace chorus

@@ -9,4 +9,7 @@ namespace chorus {
 
 std::unique_ptr<Clock> NewSystemClock();
 
+// The processor's time that the calling thread has used so far, for reports of cost.
+double ThreadCpuSeconds();
+
 }  // namespace chorus

@@ -10,8 +10,16 @@ namespace chorus::limits {
 // Models and vectors.
 inline constexpr uint64_t kDimMax = uint64_t{1} << 28U;  // parameters of a model
 inline constexpr uint32_t kLayersMax = 64;
-inline constexpr uint32_t kUnitsMax = 1U << 20U;  // of a layer, and inputs of a model
+inline constexpr uint32_t kUnitsMax = 1U << 20U;             // of a layer, and inputs of a model
+inline constexpr uint64_t kOutputsMax = uint64_t{1} << 26U;  // of a layer for one example
+inline constexpr uint32_t kKernelMax = 1'024;                // side of a window
 inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one client's local examples
+inline constexpr uint32_t kEpochsMax = 1'000'000;                  // of one client in one round
+inline constexpr uint32_t kStepsMax = 1'000'000;                   // likewise
+inline constexpr uint32_t kRankMax = 3;                            // axes of an example
+inline constexpr uint32_t kQueriesMax = 256;                       // of one analytics task
+inline constexpr uint32_t kQueryColumnsMax = 1'024;                // of one query
+inline constexpr uint64_t kCellsMax = uint64_t{1} << 20U;          // of all queries of a task
 
 // Cohorts.
 inline constexpr uint32_t kCohortMax = 1'024;         // in one session [specification D8]
@@ -24,6 +32,7 @@ inline constexpr size_t kSeenKeysMax = size_t{1} << 20U;  // of past sessions, a
 inline constexpr uint32_t kEvidenceBytesMax = 4'096;      // of one identity
 inline constexpr size_t kDecodedSharesMax = 4'096;        // of one secret, wrong ones among them
 inline constexpr uint32_t kRoundsMax = 1'000'000;         // of a task
+inline constexpr uint32_t kStalenessMax = 1'000;          // commits that may overtake a sum
 inline constexpr size_t kBlamedIdentitiesMax = size_t{1} << 16U;  // that a coordinator remembers
 
 // Messages.
@@ -67,6 +76,7 @@ inline constexpr uint32_t kAttemptsPerRoundMax = 4;
 inline constexpr uint32_t kAttemptsPerDayMax = 64;
 inline constexpr uint32_t kLedgerEntriesMax = 1U << 20U;
 inline constexpr uint32_t kEvidenceRecordsMax = 1'024;            // against its coordinator
+inline constexpr size_t kDeviceStatesMax = 8;                     // tasks that a device trained
 inline constexpr size_t kSeenKeysOnDeviceMax = size_t{1} << 16U;  // of peers in past sessions
 
 static_assert(kCohortMax * (sizeof(uint64_t) * 64 + kEvidenceBytesMax) < kQuestionBytesMax,

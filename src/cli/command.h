@@ -22,11 +22,14 @@ class Command {
 std::unique_ptr<Command> NewKeysInit(CLI::App& keys);
 std::unique_ptr<Command> NewKeysClient(CLI::App& keys);
 std::unique_ptr<Command> NewKeysCommittee(CLI::App& keys);
+std::unique_ptr<Command> NewSimulate(CLI::App& tool);
 std::unique_ptr<Command> NewSplit(CLI::App& tool);
 std::unique_ptr<Command> NewServe(CLI::App& tool);
 std::unique_ptr<Command> NewTrain(CLI::App& tool);
 std::unique_ptr<Command> NewCommittee(CLI::App& tool);
 std::unique_ptr<Command> NewStatus(CLI::App& tool);
 std::unique_ptr<Command> NewExport(CLI::App& tool);
+std::unique_ptr<Command> NewResults(CLI::App& tool);
+std::unique_ptr<Command> NewReport(CLI::App& tool);
 
 }  // namespace chorus::cli

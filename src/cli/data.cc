@@ -1,19 +1,15 @@
 #include "cli/data.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <memory>
-#include <numbers>
 #include <numeric>
-#include <queue>
 #include <span>
 #include <utility>
 
-#include "base/codec.h"
 #include "base/random.h"
+#include "cli/partition.h"
 #include "client/example_store.h"
-#include "crypto/crypto.h"
 
 namespace chorus::cli {
 namespace {
@@ -21,119 +17,11 @@ namespace {
 constexpr double kAlphaMin = 1e-6;
 constexpr double kAlphaMax = 1e6;
 
-using Indices = std::vector<uint32_t>;   // of examples
-using Partition = std::vector<Indices>;  // [clients]
-
 struct Dataset {
   client::IdxFile images;
-  Bytes labels;
+  std::vector<uint32_t> labels;
   uint32_t classes = 0;
 };
-
-void Shuffle(Indices& order, Rng& rng) {
-  for (size_t left = order.size(); left > 1; --left) {
-    std::swap(order[left - 1], order[UniformBelow(rng, left)]);
-  }
-}
-
-// Uniform in (0, 1], so that its logarithm is finite.
-double UniformAboveZero(Rng& rng) { return 1 - UniformUnit(rng); }
-
-// Standard normal [BM58].
-double Normal(Rng& rng) {
-  const double radius = std::sqrt(-2 * std::log(UniformAboveZero(rng)));
-  return radius * std::cos(2 * std::numbers::pi * UniformUnit(rng));
-}
-
-// The logarithm of a draw from Gamma(shape, 1) [MT00]. Below shape 1 it is a draw at shape + 1
-// times U^(1/shape), which underflows for small shapes unless taken in logarithms.
-double LogGamma(double shape, Rng& rng) {
-  double boost = 0;
-  if (shape < 1) {
-    boost = std::log(UniformAboveZero(rng)) / shape;
-    shape += 1;
-  }
-  const double d = shape - 1.0 / 3.0;
-  const double c = 1 / std::sqrt(9 * d);
-  while (true) {
-    const double x = Normal(rng);
-    const double root = 1 + c * x;
-    if (root <= 0) continue;
-    const double v = root * root * root;
-    const double log_u = std::log(UniformAboveZero(rng));
-    if (log_u < 0.5 * x * x + d - d * v + d * std::log(v)) return boost + std::log(d * v);
-  }
-}
-
-// One draw from the symmetric Dirichlet(alpha): `count` proportions that sum to 1.
-std::vector<double> Dirichlet(double alpha, size_t count, Rng& rng) {
-  std::vector<double> proportions(count);
-  for (double& value : proportions) value = LogGamma(alpha, rng);
-  const double largest = *std::max_element(proportions.begin(), proportions.end());
-  double sum = 0;
-  for (double& value : proportions) {
-    value = std::exp(value - largest);
-    sum += value;
-  }
-  for (double& value : proportions) value /= sum;
-  return proportions;
-}
-
-// Deals all examples out in turn.
-Partition DealEvenly(size_t examples, uint32_t clients, Rng& rng) {
-  Indices order(examples);
-  std::iota(order.begin(), order.end(), uint32_t{0});
-  Shuffle(order, rng);
-  Partition partition(clients);
-  for (size_t i = 0; i < order.size(); ++i) partition[i % clients].push_back(order[i]);
-  return partition;
-}
-
-// Cuts each class where the running sum of its proportions says, so that roundings never add up to
-// an example lost or given twice.
-Partition DealByDirichlet(const Dataset& data, uint32_t clients, double alpha, Rng& rng) {
-  std::vector<Indices> by_class(data.classes);
-  for (size_t i = 0; i < data.labels.size(); ++i) {
-    by_class[data.labels[i]].push_back(static_cast<uint32_t>(i));
-  }
-  Partition partition(clients);
-  for (Indices& members : by_class) {
-    Shuffle(members, rng);
-    const std::vector<double> proportions = Dirichlet(alpha, clients, rng);
-    double reached = 0;
-    size_t begin = 0;
-    for (uint32_t client = 0; client < clients; ++client) {
-      reached += proportions[client];
-      const auto exact = static_cast<size_t>(
-          std::llround(std::min(reached, 1.0) * static_cast<double>(members.size())));
-      const size_t end = client + 1 == clients ? members.size() : std::max(begin, exact);
-      Indices& own = partition[client];
-      own.insert(own.end(), members.begin() + static_cast<ptrdiff_t>(begin),
-                 members.begin() + static_cast<ptrdiff_t>(end));
-      begin = end;
-    }
-  }
-  return partition;
-}
-
-// Moves examples, each drawn from the client that is richest at the time, until everyone has
-// `examples_min`. There must be enough for all.
-void RaiseToMinimum(Partition& partition, uint32_t examples_min, Rng& rng) {
-  std::priority_queue<std::pair<size_t, size_t>> richest;  // (examples, client)
-  for (size_t i = 0; i < partition.size(); ++i) richest.emplace(partition[i].size(), i);
-  for (Indices& poor : partition) {
-    while (poor.size() < examples_min) {
-      // Those who are given to stay below the minimum, so an entry that leads is never out of date.
-      Indices& rich = partition[richest.top().second];
-      const size_t client = richest.top().second;
-      richest.pop();
-      std::swap(rich.back(), rich[UniformBelow(rng, rich.size())]);
-      poor.push_back(rich.back());
-      rich.pop_back();
-      richest.emplace(rich.size(), client);
-    }
-  }
-}
 
 Status CheckOptions(const SplitOptions& options) {
   if (options.clients == 0) return InvalidArgument("a split needs at least one client");
@@ -175,8 +63,9 @@ Result<Dataset> Read(const SplitOptions& options) {
                            " has no features; each example needs at least one");
   }
   const uint32_t classes = *std::max_element(labels.values.begin(), labels.values.end()) + 1U;
-  return Dataset{
-      .images = std::move(images), .labels = std::move(labels.values), .classes = classes};
+  return Dataset{.images = std::move(images),
+                 .labels = {labels.values.begin(), labels.values.end()},
+                 .classes = classes};
 }
 
 // What a failed split takes away again.
@@ -233,7 +122,7 @@ Result<std::vector<uint32_t>> WriteClient(const std::filesystem::path& folder, c
   for (const uint32_t example : examples) {
     const auto from = data.images.values.begin() + static_cast<ptrdiff_t>(example * width);
     pixels.insert(pixels.end(), from, from + static_cast<ptrdiff_t>(width));
-    labels.push_back(data.labels[example]);
+    labels.push_back(static_cast<uint8_t>(data.labels[example]));
     ++counts[data.labels[example]];
   }
   const std::string images_name = "images-idx" + std::to_string(dimensions.size()) + "-ubyte";
@@ -248,13 +137,11 @@ Result<std::vector<uint32_t>> WriteClient(const std::filesystem::path& folder, c
 Result<SplitReport> SplitDataset(const SplitOptions& options, const SplitProgress& progress) {
   CHORUS_TRY(CheckOptions(options));
   CHORUS_TRY_ASSIGN(const Dataset data, Read(options));
-  Writer seed;
-  seed.U64(options.seed);
-  const Digest key = crypto::LabeledHash("CHORUS1/split", {seed.view()});
-  const std::unique_ptr<Rng> rng = crypto::NewSeededRng(key);
-  Partition partition = options.dirichlet_alpha == 0
-                            ? DealEvenly(data.labels.size(), options.clients, *rng)
-                            : DealByDirichlet(data, options.clients, options.dirichlet_alpha, *rng);
+  const std::unique_ptr<Rng> rng = NewPartitionRng(options.seed);
+  Partition partition =
+      options.dirichlet_alpha == 0
+          ? DealEvenly(data.labels.size(), options.clients, *rng)
+          : DealByDirichlet(data.labels, options.clients, options.dirichlet_alpha, *rng);
   RaiseToMinimum(partition, options.examples_min, *rng);
 
   Cleanup cleanup;

@@ -41,12 +41,15 @@ int main(int argc, char** argv) {
   commands.push_back(chorus::cli::NewKeysInit(keys));
   commands.push_back(chorus::cli::NewKeysClient(keys));
   commands.push_back(chorus::cli::NewKeysCommittee(keys));
+  commands.push_back(chorus::cli::NewSimulate(tool));
   commands.push_back(chorus::cli::NewSplit(tool));
   commands.push_back(chorus::cli::NewServe(tool));
   commands.push_back(chorus::cli::NewTrain(tool));
   commands.push_back(chorus::cli::NewCommittee(tool));
   commands.push_back(chorus::cli::NewStatus(tool));
   commands.push_back(chorus::cli::NewExport(tool));
+  commands.push_back(chorus::cli::NewResults(tool));
+  commands.push_back(chorus::cli::NewReport(tool));
 
   try {
     tool.parse(argc, argv);

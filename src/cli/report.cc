@@ -48,6 +48,8 @@ std::string Dropouts(const RoundReport& round, std::span<const std::string_view>
   return text.str();
 }
 
+}  // namespace
+
 std::string XmlEscaped(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
@@ -61,14 +63,15 @@ std::string XmlEscaped(std::string_view text) {
       case '>':
         escaped += "&gt;";
         break;
+      case '"':
+        escaped += "&quot;";
+        break;
       default:
         escaped += c;
     }
   }
   return escaped;
 }
-
-}  // namespace
 
 std::string Fixed(double value, int digits) {
   std::ostringstream out;

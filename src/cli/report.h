@@ -12,6 +12,8 @@
 
 namespace chorus::cli {
 
+// The text as it may stand in XML and HTML, between tags and in quotes alike.
+std::string XmlEscaped(std::string_view text);
 std::string Fixed(double value, int digits);        // 0.8123
 std::string ReadableBytes(uint64_t bytes);          // "640 B", "1.2 MB"; decimal units
 std::string ReadableSeconds(uint64_t duration_ms);  // "4.2 s"

@@ -8,9 +8,22 @@
 #include "cli/files.h"
 #include "client/example_store.h"
 #include "crypto/crypto.h"
+#include "learning/analytics.h"
 #include "learning/learning.h"
 
 namespace chorus::cli {
+namespace {
+
+Result<Bytes> ReadContent(Store& store, const Digest& hash) {
+  Bytes bytes;
+  CHORUS_TRY(store.RunTransaction("read model", [&](Transaction& transaction) -> Status {
+    CHORUS_TRY_ASSIGN(bytes, transaction.GetModel(hash));
+    return OkStatus();
+  }));
+  return bytes;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Store>> OpenState(const std::string& folder, bool make) {
   const std::string path = folder + "/coordinator.db";
@@ -52,18 +65,20 @@ Result<std::vector<RoundReport>> CommittedRounds(Store& store, const TaskId& tas
   }
 }
 
-Result<Weights> LoadWeights(Store& store, const Digest& hash, const ModelSpec& model) {
-  Bytes bytes;
-  CHORUS_TRY(store.RunTransaction("read model", [&](Transaction& transaction) -> Status {
-    CHORUS_TRY_ASSIGN(bytes, transaction.GetModel(hash));
-    return OkStatus();
-  }));
-  Weights weights(learning::ParameterCount(model));
-  if (bytes.size() != weights.size() * sizeof(float)) {
+Result<Weights> LoadWeights(Store& store, const Digest& hash, const TaskSpec& task) {
+  CHORUS_TRY_ASSIGN(const Bytes bytes, ReadContent(store, hash));
+  if (bytes.size() != learning::PublishedCount(task) * sizeof(float)) {
     return DataLoss("a stored model does not have its task's size; restore the state folder");
   }
-  std::memcpy(weights.data(), bytes.data(), bytes.size());
+  Weights weights(learning::ParameterCount(task.model));
+  std::memcpy(weights.data(), bytes.data(), weights.size() * sizeof(float));
   return weights;
+}
+
+Result<std::vector<int64_t>> LoadAnswers(Store& store, const RoundReport& round,
+                                         const TaskSpec& task) {
+  CHORUS_TRY_ASSIGN(const Bytes bytes, ReadContent(store, round.answers));
+  return learning::DecodeAnswers(bytes, learning::CellCount(task.queries));
 }
 
 Result<Evaluator> Evaluator::Load(const std::string& folder, const ModelSpec& model) {

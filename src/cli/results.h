@@ -21,8 +21,12 @@ Result<std::unique_ptr<Store>> OpenState(const std::string& folder, bool make);
 Result<std::optional<TaskRecord>> FindTask(Store& store, std::string_view name);
 // In ascending order.
 Result<std::vector<RoundReport>> CommittedRounds(Store& store, const TaskId& task);
-// [dim] weights of `model`. kNotFound: not kept; kDataLoss: of another size, or damaged.
-Result<Weights> LoadWeights(Store& store, const Digest& hash, const ModelSpec& model);
+// [dim] weights of the task's model, out of what was published under `hash`. kNotFound: not kept;
+// kDataLoss: of another size, or damaged.
+Result<Weights> LoadWeights(Store& store, const Digest& hash, const TaskSpec& task);
+// Of analytics: the cells of a round that committed. kNotFound: not kept; kDataLoss: damaged.
+Result<std::vector<int64_t>> LoadAnswers(Store& store, const RoundReport& round,
+                                         const TaskSpec& task);
 
 // Measures models on one set of examples. Thread-compatible.
 class Evaluator {

@@ -15,6 +15,7 @@
 #include "chorus/coordinator.h"
 #include "cli/command.h"
 #include "cli/files.h"
+#include "cli/model_file.h"
 #include "cli/report.h"
 #include "cli/results.h"
 #include "cli/stop.h"
@@ -58,6 +59,7 @@ struct ServeOptions {
   std::string state;
   std::string listen = "127.0.0.1:7447";
   bool plaintext = false;
+  std::string start;
   std::string evaluate;
   std::string curve;
   std::optional<uint64_t> experiment_seed;
@@ -87,6 +89,7 @@ class Run {
   Screen screen_;
   std::optional<Evaluator> evaluator_;
   std::vector<CurvePoint> curve_;
+  bool resumed_ = false;  // the state folder has the task
   uint64_t committed_ = 0;
   bool complete_ = false;
   uint64_t client_rounds_ = 0;  // invitations in all
@@ -105,6 +108,10 @@ Result<CoordinatorOptions> Run::MakeOptions() const {
     CHORUS_TRY_ASSIGN(options.tls_certificate_pem, ReadText(options_.keys + "/tls-server.pem"));
     CHORUS_TRY_ASSIGN(options.tls_key_pem, ReadText(options_.keys + "/tls-server.key"));
   }
+  // A task that goes on does so from its own last model, so that one command serves both.
+  if (!options_.start.empty() && !resumed_) {
+    CHORUS_TRY_ASSIGN(options.initial_weights, ReadModelFile(options_.start, task_.model));
+  }
   return options;
 }
 
@@ -112,6 +119,7 @@ Result<CoordinatorOptions> Run::MakeOptions() const {
 Status Run::Resume(Store& store) {
   CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, FindTask(store, task_.name));
   if (!record.has_value()) return OkStatus();
+  resumed_ = true;
   committed_ = record->rounds_committed;
   complete_ = committed_ >= task_.rounds;
   CHORUS_TRY_ASSIGN(const std::vector<RoundReport> rounds, CommittedRounds(store, record->id));
@@ -123,7 +131,7 @@ Status Run::Resume(Store& store) {
     }
     // What a round made is what the next one trained on.
     const Digest& made = i + 1 < rounds.size() ? rounds[i + 1].model : record->model;
-    const Result<Weights> weights = LoadWeights(store, made, task_.model);
+    const Result<Weights> weights = LoadWeights(store, made, task_);
     if (weights.status().code() == Code::kNotFound) continue;
     if (!weights.ok()) return weights.status();
     CHORUS_TRY_ASSIGN(const Measured measured, evaluator_->Measure(*weights));
@@ -136,13 +144,18 @@ Status Run::Resume(Store& store) {
 
 Status Run::Serve() {
   CHORUS_TRY(ValidateTask(task_));
+  if (!task_.queries.empty() &&
+      !(options_.start.empty() && options_.evaluate.empty() && options_.curve.empty())) {
+    return InvalidArgument(
+        "the task asks queries and has no model: leave out --start, --evaluate and --curve");
+  }
   if (!options_.evaluate.empty()) {
     CHORUS_TRY_ASSIGN(evaluator_, Evaluator::Load(options_.evaluate, task_.model));
   }
-  CHORUS_TRY_ASSIGN(CoordinatorOptions options, MakeOptions());
   CHORUS_TRY_ASSIGN(const PublicKey issuer, ReadPublicKey(options_.keys + "/issuer.pub"));
   CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenState(options_.state, /*make=*/true));
   CHORUS_TRY(Resume(*store));
+  CHORUS_TRY_ASSIGN(CoordinatorOptions options, MakeOptions());
   const std::unique_ptr<Clock> clock = NewSystemClock();
   const std::unique_ptr<IdentityVerifier> verifier =
       trust::NewAdmissionVerifier(issuer, *clock, kLongestRound);
@@ -222,7 +235,11 @@ void Run::CountTraffic(const RoundReport& round) {
 }
 
 Status Run::Conclude() {
-  if (options_.until_complete) screen_.Line(TextCurve(curve_));
+  if (!task_.queries.empty()) {
+    screen_.Line("answers: chorus results --state " + options_.state + " --task " + task_.name);
+  } else if (options_.until_complete) {
+    screen_.Line(TextCurve(curve_));
+  }
   if (!options_.curve.empty()) {
     const std::string title =
         task_.name + (evaluator_.has_value() ? ": accuracy after each round"
@@ -260,6 +277,8 @@ class Serve final : public Command {
         ->capture_default_str();
     app_.add_flag("--plaintext", options_.plaintext,
                   "Serve without TLS: only behind something that encrypts already.");
+    app_.add_option("--start", options_.start,
+                    "Model file of `chorus export` to start a new task from. Default: drawn anew.");
     app_.add_option("--evaluate", options_.evaluate,
                     "Folder of examples to measure each new model on.");
     app_.add_option("--curve", options_.curve, "SVG file to draw the accuracy into at the end.");

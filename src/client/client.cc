@@ -18,6 +18,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "chorus/committee.h"
+#include "client/device_state.h"
 #include "client/experiment.h"
 #include "client/grpc_transport.h"
 #include "client/ledger.h"
@@ -60,14 +61,20 @@ Status ValidateNetwork(const ClientOptions& options) {
   return OkStatus();
 }
 
+// What a client trains with: its examples, or the host's own engine, which has them.
+struct Source {
+  Examples examples;
+  Trainer* trainer = nullptr;
+};
+
 // What can be asked of examples before a task says what model they are for.
 Status ValidateExamples(const Examples& examples) {
   const size_t count = examples.count();
   if (count == 0) return InvalidArgument("there are no examples");
   if (examples.features.size() % examples.inputs != 0)
     return InvalidArgument("the examples' features are not a whole number of examples");
-  if (examples.labels.empty() == examples.targets.empty())
-    return InvalidArgument("examples need either labels or targets, and not both");
+  if (!examples.labels.empty() && !examples.targets.empty())
+    return InvalidArgument("examples have either labels or targets, and not both");
   if (!examples.labels.empty() && examples.labels.size() != count)
     return InvalidArgument("the examples do not have one label each");
   if (examples.targets.size() % count != 0)
@@ -86,12 +93,13 @@ Status ValidateExamples(const Examples& examples) {
 
 // Everything but cancel_, events_ and the transport's Interrupt belongs to the thread once it runs.
 struct Client::Inside {
-  Inside(std::unique_ptr<Transport> way, ClientOptions settings, Examples data,
+  Inside(std::unique_ptr<Transport> way, ClientOptions settings, Source data,
          std::unique_ptr<client::Ledger> book, const Clock& time)
       : transport(std::move(way)),
         options(std::move(settings)),
-        examples(std::move(data)),
+        source(std::move(data)),
         ledger(std::move(book)),
+        state(client::DeviceState::InFiles(options.state_dir)),
         clock(time),
         rng(crypto::NewSystemRng()),
         seen_keys(limits::kSeenKeysOnDeviceMax) {}
@@ -108,8 +116,9 @@ struct Client::Inside {
 
   const std::unique_ptr<Transport> transport;
   const ClientOptions options;
-  const Examples examples;
+  const Source source;
   const std::unique_ptr<client::Ledger> ledger;
+  const std::unique_ptr<client::DeviceState> state;
   const Clock& clock;
   const std::unique_ptr<Rng> rng;
   aggregation::SeenKeys seen_keys;
@@ -186,14 +195,14 @@ std::vector<ClientEvent> Client::Poll(std::chrono::milliseconds wait) {
 // The one way in: every kind of start ends here, its options' network part checked already.
 struct client::Starter {
   static Result<std::unique_ptr<Client>> Start(std::unique_ptr<Transport> transport,
-                                               ClientOptions options, Examples examples,
+                                               ClientOptions options, Source source,
                                                const IdentityVerifier& verifier, const Clock& clock,
                                                LogSink& log, std::optional<ExperimentSeed> seed) {
     CHORUS_TRY(ValidateOptions(options, Role::kClient));
-    CHORUS_TRY(ValidateExamples(examples));
+    if (source.trainer == nullptr) CHORUS_TRY(ValidateExamples(source.examples));
     CHORUS_TRY_ASSIGN(std::unique_ptr<Ledger> ledger, Ledger::Open(options.state_dir));
     auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(options),
-                                                   std::move(examples), std::move(ledger), clock);
+                                                   std::move(source), std::move(ledger), clock);
     return Run(std::move(inside), Role::kClient, verifier, log, std::move(seed));
   }
 
@@ -210,7 +219,7 @@ struct client::Starter {
                                     .plaintext = common.plaintext});
     }
     auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(common),
-                                                   Examples(), nullptr, clock);
+                                                   Source(), nullptr, clock);
     return Run(std::move(inside), Role::kCommitteeMember, verifier, log, std::nullopt);
   }
 
@@ -219,7 +228,9 @@ struct client::Starter {
                                      std::optional<ExperimentSeed> seed) {
     inside->session = Session::Create({.options = &inside->options,
                                        .role = role,
-                                       .examples = &inside->examples,
+                                       .examples = &inside->source.examples,
+                                       .trainer = inside->source.trainer,
+                                       .state = inside->state.get(),
                                        .verifier = &verifier,
                                        .clock = &inside->clock,
                                        .rng = inside->rng.get(),
@@ -247,7 +258,7 @@ struct client::Starter {
     return common;
   }
 
-  static Result<std::unique_ptr<Client>> StartGrpc(ClientOptions options, Examples examples,
+  static Result<std::unique_ptr<Client>> StartGrpc(ClientOptions options, Source source,
                                                    const IdentityVerifier& verifier,
                                                    const Clock& clock, LogSink& log,
                                                    std::optional<ExperimentSeed> seed) {
@@ -255,16 +266,23 @@ struct client::Starter {
     std::unique_ptr<Transport> transport = NewGrpcTransport({.server = options.server,
                                                              .tls_roots_pem = options.tls_roots_pem,
                                                              .plaintext = options.plaintext});
-    return Start(std::move(transport), std::move(options), std::move(examples), verifier, clock,
-                 log, std::move(seed));
+    return Start(std::move(transport), std::move(options), std::move(source), verifier, clock, log,
+                 std::move(seed));
   }
 };
 
 Result<std::unique_ptr<Client>> Client::Start(ClientOptions options, Examples examples,
                                               const IdentityVerifier& verifier, const Clock& clock,
                                               LogSink& log) {
-  return client::Starter::StartGrpc(std::move(options), std::move(examples), verifier, clock, log,
-                                    std::nullopt);
+  return client::Starter::StartGrpc(std::move(options), {.examples = std::move(examples)}, verifier,
+                                    clock, log, std::nullopt);
+}
+
+Result<std::unique_ptr<Client>> Client::Start(ClientOptions options, Trainer& trainer,
+                                              const IdentityVerifier& verifier, const Clock& clock,
+                                              LogSink& log) {
+  return client::Starter::StartGrpc(std::move(options), {.examples = {}, .trainer = &trainer},
+                                    verifier, clock, log, std::nullopt);
 }
 
 Result<std::unique_ptr<Client>> Client::StartOver(std::unique_ptr<Transport> transport,
@@ -272,24 +290,35 @@ Result<std::unique_ptr<Client>> Client::StartOver(std::unique_ptr<Transport> tra
                                                   const IdentityVerifier& verifier,
                                                   const Clock& clock, LogSink& log) {
   if (transport == nullptr) return InvalidArgument("transport is null");
-  return client::Starter::Start(std::move(transport), std::move(options), std::move(examples),
-                                verifier, clock, log, std::nullopt);
+  return client::Starter::Start(std::move(transport), std::move(options),
+                                {.examples = std::move(examples)}, verifier, clock, log,
+                                std::nullopt);
+}
+
+Result<std::unique_ptr<Client>> Client::StartOver(std::unique_ptr<Transport> transport,
+                                                  ClientOptions options, Trainer& trainer,
+                                                  const IdentityVerifier& verifier,
+                                                  const Clock& clock, LogSink& log) {
+  if (transport == nullptr) return InvalidArgument("transport is null");
+  return client::Starter::Start(std::move(transport), std::move(options),
+                                {.examples = {}, .trainer = &trainer}, verifier, clock, log,
+                                std::nullopt);
 }
 
 Result<std::unique_ptr<Client>> client::StartExperiment(ClientOptions options, Examples examples,
                                                         const IdentityVerifier& verifier,
                                                         const Clock& clock, LogSink& log,
                                                         ExperimentSeed seed) {
-  return Starter::StartGrpc(std::move(options), std::move(examples), verifier, clock, log,
-                            std::move(seed));
+  return Starter::StartGrpc(std::move(options), {.examples = std::move(examples)}, verifier, clock,
+                            log, std::move(seed));
 }
 
 Result<std::unique_ptr<Client>> client::StartExperimentOver(
     std::unique_ptr<Transport> transport, ClientOptions options, Examples examples,
     const IdentityVerifier& verifier, const Clock& clock, LogSink& log, ExperimentSeed seed) {
   if (transport == nullptr) return InvalidArgument("transport is null");
-  return Starter::Start(std::move(transport), std::move(options), std::move(examples), verifier,
-                        clock, log, std::move(seed));
+  return Starter::Start(std::move(transport), std::move(options), {.examples = std::move(examples)},
+                        verifier, clock, log, std::move(seed));
 }
 
 Result<std::unique_ptr<CommitteeMember>> CommitteeMember::Start(CommitteeOptions options,

@@ -8,8 +8,11 @@
 #include "aggregation/protocols.h"
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "client/evidence.h"
+#include "client/training.h"
 #include "crypto/crypto.h"
+#include "learning/analytics.h"
 #include "learning/learning.h"
 #include "privacy/privacy.h"
 #include "wire/wire.h"
@@ -27,15 +30,6 @@ std::span<uint8_t> BytesOf(Weights& weights) {
   return {reinterpret_cast<uint8_t*>(weights.data()), weights.size() * sizeof(float)};
 }
 
-// Weights that hold what this device learned: wiped when they go.
-struct PrivateWeights {
-  explicit PrivateWeights(const Weights& from) : values(from) {}
-  PrivateWeights(const PrivateWeights&) = delete;
-  PrivateWeights& operator=(const PrivateWeights&) = delete;
-  ~PrivateWeights() { Wipe(BytesOf(values)); }
-  Weights values;
-};
-
 bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
@@ -46,15 +40,12 @@ uint64_t ExamplesBytes(const Examples& examples) {
 }
 
 // What this client computes for itself and the coordinator's parameters must agree with.
-aggregation::SessionParams ExpectedParams(const ClientOptions& options, const AcceptedTask& task,
-                                          uint64_t round, const Digest& model_hash) {
+aggregation::SessionParams ExpectedParams(const ClientOptions& options, const AcceptedTask& task) {
   const TaskSpec& spec = task.spec;
   aggregation::SessionParams params;
   params.protocol = spec.protocol;
   params.task_id = task.id;
   params.task_hash = task.hash;
-  params.round = round;
-  params.model_hash = model_hash;
   params.vec_len = task.encoding.vector_dim();
   params.bits = static_cast<uint8_t>(task.encoding.bits);
   params.word_bytes = static_cast<uint8_t>(math::WordBytesFor(task.encoding.bits));
@@ -72,20 +63,52 @@ aggregation::SessionParams ExpectedParams(const ClientOptions& options, const Ac
     params.a_min = spec.secagg.honest_min;
   }
   params.dp_hash = crypto::Sha256(privacy::CanonicalPrivacy(spec.clip));
-  params.layout_hash = crypto::Sha256(learning::CanonicalLayout(spec.model));
+  params.layout_hash = crypto::Sha256(learning::CanonicalContribution(spec));
   params.coordinator_id = options.coordinator;
   return params;
 }
 
-// Whether this device can train the task.
+// Whether the host's own engine can train the task.
+Status CheckTrainer(Trainer& trainer, const TaskSpec& task) {
+  if (task.training.scaffold || task.training.fairness_q > 0)
+    return InvalidArgument(
+        "the task uses SCAFFOLD or q-FedAvg, which reach into training; this game trains by an "
+        "engine of its own");
+  return trainer.Accept(task);
+}
+
+// Whether the device's examples are of the kind that the task needs.
+Status CheckOwnExamples(const SessionOptions& options, const TaskSpec& task) {
+  if (!task.queries.empty()) return learning::CheckQueryExamples(task.queries, *options.examples);
+  if (options.trainer != nullptr) return OkStatus();
+  if (task.model.custom_parameters > 0)
+    return InvalidArgument(
+        "the task's model is one that only a game's own Trainer understands; this game has none");
+  return learning::CheckExamples(task.model, *options.examples);
+}
+
+// Whether this device can train the task, or answer its queries.
 Status CheckDevice(const SessionOptions& options, const AcceptedTask& task) {
-  CHORUS_TRY(learning::CheckExamples(task.spec.model, *options.examples));
-  const uint64_t bytes = RoundBytes(task, *options.examples);
+  CHORUS_TRY(CheckOwnExamples(options, task.spec));
+  const Examples none;
+  const uint64_t bytes = RoundBytes(task, options.trainer == nullptr ? *options.examples : none);
   if (bytes > options.options->memory_bytes_max)
     return ResourceExhausted("training this task needs " + std::to_string(bytes >> 20U) +
                              " MiB of memory; this game allows " +
                              std::to_string(options.options->memory_bytes_max >> 20U) + " MiB");
+  if (options.trainer != nullptr && task.spec.queries.empty())
+    return CheckTrainer(*options.trainer, task.spec);
+  if (KeepsRecord(task.spec) && options.state == nullptr)
+    return FailedPrecondition(
+        "the task needs what a device keeps between rounds; this client keeps nothing");
   return OkStatus();
+}
+
+// Whether the task describes something that a device can do.
+Status CheckRecipe(const TaskSpec& task) {
+  if (!task.queries.empty()) return learning::ValidateQueries(task.queries, task.encoding);
+  CHORUS_TRY(learning::ValidateModel(task.model));
+  return learning::ValidateTraining(task.training);
 }
 
 // Whether the task names this committee member, whose identity serves nothing else.
@@ -110,19 +133,20 @@ Result<AcceptedTask> AcceptTask(const SessionOptions& options, BytesView task,
   CHORUS_TRY_ASSIGN(accepted.spec, wire::DecodeTask(task));
   const TaskSpec& spec = accepted.spec;
   CHORUS_TRY(Permit(options.options->policy, spec));
-  CHORUS_TRY(learning::ValidateModel(spec.model));
-  CHORUS_TRY(learning::ValidateTraining(spec.training));
+  CHORUS_TRY(CheckRecipe(spec));
   accepted.hash = crypto::Sha256(task);
   const Digest name_hash = crypto::Sha256(ViewOf(spec.name));
   std::copy_n(name_hash.begin(), accepted.id.size(), accepted.id.begin());
   CHORUS_TRY_ASSIGN(accepted.encoding,
-                    math::FixedPointFor(learning::ParameterCount(spec.model), spec.clip,
-                                        spec.encoding, spec.cohort.maximum));
+                    math::FixedPointFor(learning::ContributionDim(spec), spec.clip, spec.encoding,
+                                        spec.cohort.maximum));
   if (spec.protocol == Protocol::kOneShot) {
     CHORUS_TRY_ASSIGN(accepted.committee, aggregation::CommitteeOf(spec.one_shot));
   }
   CHORUS_TRY(options.role == Role::kCommitteeMember ? CheckMembership(*options.options, spec)
                                                     : CheckDevice(options, accepted));
+  accepted.published = learning::PublishedCount(spec);
+  accepted.expected = ExpectedParams(*options.options, accepted);
   return accepted;
 }
 
@@ -133,17 +157,21 @@ uint64_t QuestionBytesMax(const SessionOptions& options) {
 
 uint64_t RoundBytes(const AcceptedTask& task, const Examples& examples) {
   const TaskSpec& spec = task.spec;
-  // The model, what it becomes and a gradient; the vector, and its packed form in a growing answer.
+  // The model, what it becomes, a gradient and the optimiser's two; the contribution, and what it
+  // corrects; what the device keeps, before and after. The vector, and its packed form in a growing
+  // answer.
   const uint64_t word_bytes = static_cast<uint64_t>(math::WordBytesFor(task.encoding.bits));
-  const uint64_t vectors =
-      task.encoding.dim * 3 * sizeof(float) + task.encoding.vector_dim() * 4 * word_bytes;
-  // A batch's inputs, and each layer's outputs and their gradients.
-  uint64_t units = spec.model.inputs;
-  for (const LayerSpec& layer : spec.model.layers) units += 2 * uint64_t{layer.units};
-  const uint64_t batch =
-      std::min<uint64_t>(std::max(spec.training.batch_size, kEvaluationBatch), examples.count());
-  // The examples, and their copy in two parts.
-  return vectors + batch * units * sizeof(float) + 2 * ExamplesBytes(examples);
+  const uint64_t numbers = 3 * task.published + 2 * task.encoding.dim +
+                           (KeepsRecord(spec) ? 2 * task.published : 0) +
+                           (spec.training.optimizer == ClientOptimizer::kSgd ? 0 : 2) *
+                               learning::ParameterCount(spec.model);
+  const uint64_t vectors = numbers * sizeof(float) + task.encoding.vector_dim() * 4 * word_bytes;
+  const uint64_t batch = std::min<uint64_t>(spec.training.batch_size, examples.count());
+  const uint64_t evaluated = std::min<uint64_t>(kEvaluationBatch, examples.count());
+  const uint64_t networks =
+      learning::TrainingBytes(spec.model, batch) + learning::TrainingBytes(spec.model, evaluated);
+  // The examples, and their order.
+  return vectors + networks + ExamplesBytes(examples) + 2 * sizeof(size_t) * examples.count();
 }
 
 Status ModelDownload::Take(BytesView piece, uint64_t total_bytes) {
@@ -190,15 +218,25 @@ std::unique_ptr<Rng> DrawsFor(const SessionOptions& options, std::string_view pu
 }
 
 Round::Round(const SessionOptions& options, AcceptedTask task, uint64_t number)
-    : options_(options), task_(std::move(task)), number_(number) {}
+    : options_(options),
+      own_task_(std::make_unique<const AcceptedTask>(std::move(task))),
+      task_(*own_task_),
+      number_(number) {}
+
+Round::Round(const SessionOptions& options, const AcceptedTask* task, uint64_t number)
+    : options_(options), task_(*task), number_(number) {}
 
 Round::~Round() {
   if (prepared_ != nullptr) math::WipeVector(prepared_->input);
 }
 
 Status Round::Permit(const Model& model) {
-  if (!AllFinite(model.weights)) return DataLoss("the model holds numbers that are not finite");
-  model_hash_ = aggregation::ModelHash(learning::CanonicalModel(task_.spec.model), model.weights);
+  if (model.model_hash.has_value()) {
+    model_hash_ = *model.model_hash;
+  } else {
+    if (!AllFinite(model.weights)) return DataLoss("the model holds numbers that are not finite");
+    model_hash_ = aggregation::ModelHash(learning::CanonicalModel(task_.spec.model), model.weights);
+  }
   return options_.ledger->PermitUpload(task_.id, number_, model_hash_,
                                        options_.options->policy.uploads_per_model_max);
 }
@@ -209,7 +247,11 @@ Status Round::Train(const Model& model) {
   aggregation::ContributorOptions& contributor = *prepared_;
   contributor.input = std::move(input);
   contributor.coordinator = options_.options->coordinator;
-  contributor.expected = ExpectedParams(*options_.options, task_, number_, model_hash_);
+  contributor.expected = task_.expected;
+  contributor.expected.round = number_;
+  contributor.expected.model_hash = model_hash_;
+  contributor.known_offers = options_.known_offers;
+  if (options_.buffers != nullptr) contributor.spent = &options_.buffers->vector;
   contributor.honest_min =
       std::max(options_.options->policy.honest_min, task_.spec.protocol == Protocol::kOneShot
                                                         ? task_.spec.one_shot.honest_min
@@ -238,6 +280,12 @@ Status Round::NoteUpload() {
     return OkStatus();
   }
   if (!contributor_->uploaded() || uploaded_) return OkStatus();
+  // Before the update leaves, so that what the device keeps and what it gave never part by more
+  // than one round that was lost after this.
+  if (to_keep_.has_value()) {
+    CHORUS_TRY(options_.state->Keep(RecordKeyOf(task_.id, task_.spec), *std::move(to_keep_)));
+    to_keep_.reset();
+  }
   CHORUS_TRY(options_.ledger->NoteUpload(task_.id, number_, model_hash_,
                                          options_.options->policy.uploads_per_model_max));
   uploaded_ = true;
@@ -248,7 +296,8 @@ Status Round::Attend() {
   aggregation::MemberOptions member;
   member.coordinator = options_.options->coordinator;
   // A member trains on no model, so that which one it is says nothing to it.
-  member.expected = ExpectedParams(*options_.options, task_, number_, Digest{});
+  member.expected = task_.expected;
+  member.expected.round = number_;
   member.committee_ids = task_.spec.one_shot.members;
   member.identity_seed = options_.options->identity_seed.Reveal();
   member.verifier = options_.verifier;
@@ -260,34 +309,49 @@ Status Round::Attend() {
   return OkStatus();
 }
 
-Result<RingVector> Round::TrainAndEncode(const Model& model) const {
-  const TaskSpec& spec = task_.spec;
-  const std::unique_ptr<Rng> held_back = DrawsFor(options_, "held-back", 0);
-  const std::unique_ptr<Rng> order = DrawsFor(options_, "order", number_);
-  const std::unique_ptr<Rng> rounding = DrawsFor(options_, "rounding", number_);
-  const learning::Split split =
-      learning::HoldBack(*options_.examples, spec.training.held_back_percent, *held_back);
+// What the device keeps of the task. Damage costs the device what it kept, and not the game: it
+// begins the task anew, as it does where the model has changed.
+Result<std::optional<DeviceRecord>> Round::FindRecord() const {
+  if (options_.trainer != nullptr || !KeepsRecord(task_.spec)) return std::optional<DeviceRecord>();
+  Result<std::optional<DeviceRecord>> found =
+      options_.state->Find(RecordKeyOf(task_.id, task_.spec));
+  if (found.ok() || found.status().code() != Code::kDataLoss) return found;
+  Log(*options_.log, LogLevel::kWarn, "what this device kept of the task is damaged",
+      {{"round", static_cast<int64_t>(number_)}});
+  return std::optional<DeviceRecord>();
+}
 
-  learning::Evaluation evaluation;
-  if (split.held_back.count() > 0) {
-    CHORUS_TRY_ASSIGN(evaluation, learning::Evaluate(spec.model, split.held_back, model.weights,
-                                                     *options_.cancel));
+Result<RingVector> Round::TrainAndEncode(const Model& model) {
+  const TaskSpec& spec = task_.spec;
+  if (!spec.queries.empty()) return AnswerAndEncode(spec, task_.encoding, *options_.examples);
+  const std::unique_ptr<Rng> draws = DrawsFor(options_, "training", number_);
+  CHORUS_TRY_ASSIGN(const std::optional<DeviceRecord> record, FindRecord());
+  TrainingBuffers own;
+  TrainingInputs inputs = {.task = &spec,
+                           .encoding = &task_.encoding,
+                           .examples = options_.examples,
+                           .published = model.weights,
+                           .round = number_,
+                           .record = record.has_value() ? &*record : nullptr,
+                           .draws = draws.get(),
+                           .cancel = options_.cancel,
+                           .buffers = options_.buffers != nullptr ? options_.buffers : &own};
+  if (options_.trainer != nullptr) {
+    CHORUS_TRY_ASSIGN(Trained by_host, TrainByHost(*options_.trainer, inputs));
+    return std::move(by_host.vector);
   }
-  PrivateWeights update(model.weights);
-  CHORUS_TRY(learning::Train(spec.model, spec.training, split.train, update.values, *order,
-                             *options_.cancel));
-  for (size_t i = 0; i < update.values.size(); ++i) update.values[i] -= model.weights[i];
-  if (!std::isfinite(privacy::ClipToNorm(update.values, spec.clip.update_l2_norm_max)))
-    return Aborted("training diverged; the task's learning rate is too high for this device");
-  // Written so that a loss that is not a number counts as the largest.
-  const double loss = evaluation.loss <= math::kLossMax ? evaluation.loss : math::kLossMax;
-  return math::Encode(task_.encoding,
-                      {.update = update.values,
-                       .examples = split.train.count(),
-                       .evaluated = evaluation.count,
-                       .accuracy = evaluation.accuracy,
-                       .loss = std::max(loss, 0.0)},
-                      *rounding);
+  const uint32_t percent = spec.training.held_back_percent;
+  const std::unique_ptr<Rng> held_back = percent > 0 ? DrawsFor(options_, "held-back", 0) : nullptr;
+  const ExampleRows rows =
+      options_.rows.value_or(ExampleRows{.begin = 0, .count = options_.examples->count()});
+  learning::Split split =
+      learning::HoldBack(rows.count, percent, held_back != nullptr ? *held_back : *draws);
+  for (size_t& row : split.train) row += rows.begin;
+  for (size_t& row : split.held_back) row += rows.begin;
+  inputs.split = &split;
+  CHORUS_TRY_ASSIGN(Trained trained, client::TrainAndEncode(inputs));
+  to_keep_ = std::move(trained.record);
+  return std::move(trained.vector);
 }
 
 // A committee member gives nothing of its own away, and has no ledger.

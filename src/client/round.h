@@ -13,6 +13,7 @@
 #include "chorus/model.h"
 #include "chorus/status.h"
 #include "chorus/task.h"
+#include "client/device_state.h"
 #include "client/session.h"
 #include "math/math.h"
 
@@ -25,6 +26,9 @@ struct AcceptedTask {
   Digest hash{};                           // SHA-256 of the task's bytes as signed
   math::FixedPoint encoding;               // that the task implies; its dim is the model's
   aggregation::CommitteeParams committee;  // of OneShot
+  uint64_t published = 0;                  // numbers in the model that a round begins with
+  // What the coordinator's parameters must agree with, but for the round and its model.
+  aggregation::SessionParams expected;
 };
 
 // kUnauthenticated: not signed by the pinned coordinator. kPermissionDenied: against the player's
@@ -44,6 +48,9 @@ uint64_t RoundBytes(const AcceptedTask& task, const Examples& examples);
 struct Model {
   Digest sha256{};
   Weights weights;
+  // aggregation::ModelHash of weights that are all finite, where one process plays many devices and
+  // has worked it out for all of them. A device by itself leaves that to Permit.
+  std::optional<Digest> model_hash = std::nullopt;
 };
 
 // A model on its way here, in pieces and in order. It outlives a lost session, so that what was
@@ -72,7 +79,7 @@ class ModelDownload {
 // How long a round of this task can take before nobody waits for it any more.
 std::chrono::milliseconds LongestRound(const DeadlineSpec& deadlines);
 
-// Random draws for `purpose` ("held-back", "order", "rounding") in `round`: keyed afresh from the
+// Random draws for `purpose` ("held-back", "training") in `round`: keyed afresh from the
 // system's randomness, save that held-back examples are the same for the life of an identity; all
 // from the experiment's seed when there is one.
 std::unique_ptr<Rng> DrawsFor(const SessionOptions& options, std::string_view purpose,
@@ -83,6 +90,8 @@ class Round {
  public:
   // What `options` points to must outlive the round.
   Round(const SessionOptions& options, AcceptedTask task, uint64_t number);
+  // The same for a process that plays many devices, whose task is one: it must outlive the round.
+  Round(const SessionOptions& options, const AcceptedTask* task, uint64_t number);
   ~Round();
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
@@ -90,9 +99,11 @@ class Round {
   // Whether the ledger lets this round's update be made from `model`. kPermissionDenied in words
   // for the player; kDataLoss: the model holds numbers that are not finite.
   Status Permit(const Model& model);
-  // Trains on this device's examples, starting from `model`, and makes ready to contribute.
-  // kCancelled; kAborted: training diverged. Every copy of the result but the contributor's is
-  // wiped.
+  // Trains on this device's examples, starting from `model`, and makes ready to contribute. What
+  // the task keeps on the device is kept once the update leaves; a round that is lost before leaves
+  // no trace. kCancelled; kAborted: training diverged; the failures of the host's trainer. Every
+  // copy of the result but the contributor's is wiped, in the session's own `buffers` by whoever
+  // has them.
   Status Train(const Model& model);
   // What to send with the word that it is ready, once trained: the record of fresh pre-keys, with
   // which the keys step need not ask this client; of no bytes for plain.
@@ -119,19 +130,22 @@ class Round {
 
  private:
   Status NoteUpload();
-  Result<RingVector> TrainAndEncode(const Model& model) const;
+  Result<std::optional<DeviceRecord>> FindRecord() const;
+  Result<RingVector> TrainAndEncode(const Model& model);
   Status NoteAttempt();
   Status BeginSession();
   void KeepEvidenceFound();
 
   const SessionOptions options_;
-  const AcceptedTask task_;
+  const std::unique_ptr<const AcceptedTask> own_task_;  // unless it is another's
+  const AcceptedTask& task_;
   const uint64_t number_;
   Digest model_hash_{};
   Bytes ready_;
   // Between training and the first question; holds the update and the pre-keys.
   std::unique_ptr<aggregation::ContributorOptions> prepared_;
   std::unique_ptr<Contributor> contributor_;
+  std::optional<DeviceRecord> to_keep_;  // once the update leaves
   std::optional<aggregation::Equivocation> equivocation_;
   std::optional<Status> evidence_kept_;
   bool attempted_ = false;

@@ -319,7 +319,7 @@ Status Conversation::HearInvitation(const wire::Invitation& invitation) {
     return OkStatus();
   }
   const AcceptedTask& task = (*agreed)->task();
-  if (invitation.model_bytes != task.encoding.dim * sizeof(float))
+  if (invitation.model_bytes != task.published * sizeof(float))
     return InvalidArgument("the invitation's model is not as large as its task says");
   Progress();
   current_->until = options_.clock->Now() + LongestRound(task.spec.deadlines);
@@ -328,13 +328,13 @@ Status Conversation::HearInvitation(const wire::Invitation& invitation) {
     Attend();
     return OkStatus();
   }
-  if (model_.sha256 == invitation.model && model_.weights.size() == task.encoding.dim) {
+  if (model_.sha256 == invitation.model && model_.weights.size() == task.published) {
     phase_ = Training{};
     return OkStatus();
   }
   model_ = {};
-  if (!fetched_.Of(invitation.model, task.encoding.dim))
-    fetched_ = ModelDownload(invitation.model, task.encoding.dim);
+  if (!fetched_.Of(invitation.model, task.published))
+    fetched_ = ModelDownload(invitation.model, task.published);
   phase_ = FetchingModel{};
   return OkStatus();
 }

@@ -16,10 +16,14 @@
 #include "client/ledger.h"
 
 namespace chorus::aggregation {
+class KnownOffers;
 class SeenKeys;
-}
+}  // namespace chorus::aggregation
 
 namespace chorus::client {
+
+class DeviceState;
+struct TrainingBuffers;
 
 // Make this call and report with Deliver.
 struct CallAction {
@@ -51,10 +55,18 @@ struct ExperimentSeed {
 // ready at once, and answers the committee's questions [specification 2.2.4].
 enum class Role : uint8_t { kClient, kCommitteeMember };
 
+// Some of a set of examples, one after the other.
+struct ExampleRows {
+  size_t begin = 0;
+  size_t count = 0;
+};
+
 struct SessionOptions {
   const ClientOptions* options = nullptr;  // must outlive the session, as all pointers here
   Role role = Role::kClient;
-  const Examples* examples = nullptr;  // of a client, as `ledger`
+  const Examples* examples = nullptr;  // of a client, as `ledger`, unless it has a trainer
+  Trainer* trainer = nullptr;          // the host's own engine, which has the examples
+  DeviceState* state = nullptr;        // of a client; tasks that keep something need it
   const IdentityVerifier* verifier = nullptr;
   const Clock* clock = nullptr;
   Rng* rng = nullptr;  // keys, masks, jitter
@@ -63,6 +75,11 @@ struct SessionOptions {
   const Cancel* cancel = nullptr;
   std::optional<ExperimentSeed> experiment;
   aggregation::SeenKeys* seen_keys = nullptr;  // of peers, in all sessions of this device; optional
+  // Of a process that plays many devices; null for a device by itself.
+  aggregation::KnownOffers* known_offers = nullptr;
+  // Likewise: which of `examples`, which are everybody's, this device trains on. None: all.
+  std::optional<ExampleRows> rows = std::nullopt;
+  TrainingBuffers* buffers = nullptr;  // likewise, of the calling thread and this task alone
 };
 
 class Session {

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <string>
-
-#include "learning/learning.h"
-
 namespace chorus::coordinator {
 namespace {
 
@@ -28,19 +25,7 @@ std::vector<uint32_t> CohortSizes(const CohortSpec& spec, size_t waiting) {
   return sizes;
 }
 
-Cohorts::Cohorts(CohortsOptions options, Time now) {
-  const TaskSpec& task = *options.all.task;
-  const uint64_t dim = learning::ParameterCount(task.model);
-  const auto encoding = [&](uint32_t contributors_max) {
-    return math::FixedPointFor(dim, task.clip, task.encoding, contributors_max);
-  };
-  const Result<math::FixedPoint> each = encoding(task.cohort.maximum);
-  const Result<math::FixedPoint> total = encoding(task.cohort.maximum * task.cohort.parallel);
-  unusable_ = each.ok() ? total.status() : each.status();
-  if (unusable_.ok()) {
-    each_ = *each;
-    total_ = *total;
-  }
+Cohorts::Cohorts(CohortsOptions options, Time now) : version_(options.version) {
   const std::vector<PartyId> invited = std::move(options.all.invited);
   auto next = invited.begin();
   cohorts_.reserve(options.sizes.size());
@@ -48,11 +33,13 @@ Cohorts::Cohorts(CohortsOptions options, Time now) {
     RoundOptions one = options.all;
     one.invited.assign(next, next + static_cast<ptrdiff_t>(size));
     options.rng->Fill(one.params.nonce);
-    for (const PartyId party : one.invited) cohort_of_[party] = cohorts_.size();
+    std::vector<PartyId> parties = one.invited;
     for (const aggregation::CommitteeMember& member : one.committee) {
-      cohort_of_[member.party] = cohorts_.size();
+      parties.push_back(member.party);
     }
-    cohorts_.push_back({.round = Round(std::move(one), now), .verdict = {}});
+    for (const PartyId party : parties) cohort_of_[party] = cohorts_.size();
+    cohorts_.push_back(
+        {.round = Round(std::move(one), now), .parties = std::move(parties), .verdict = {}});
     next += static_cast<ptrdiff_t>(size);
   }
 }
@@ -91,54 +78,61 @@ bool Cohorts::Contributed(PartyId party) const {
   return cohort != nullptr && cohort->round.Contributed(party);
 }
 
-const Status& Cohorts::VerdictOn(PartyId party) const {
-  const Cohort* cohort = CohortOf(party);
-  return cohort == nullptr ? outcome_.status() : cohort->verdict;
-}
-
-void Cohorts::Advance(Time now) {
-  if (ended_ == cohorts_.size()) return;
+void Cohorts::Advance(Time now, CohortSums& sums) {
   for (size_t i = 0; i < cohorts_.size(); ++i) {
     Cohort& cohort = cohorts_[i];
     if (cohort.ended) continue;
     cohort.round.Advance(now);
-    if (cohort.round.outcome() != nullptr) End(cohort, static_cast<uint32_t>(i + 1));
+    if (cohort.round.outcome() != nullptr) End(cohort, static_cast<uint32_t>(i + 1), sums);
   }
-  if (ended_ == cohorts_.size()) outcome_ = Total();
 }
 
-void Cohorts::End(Cohort& cohort, uint32_t number) {
+void Cohorts::End(Cohort& cohort, uint32_t number, CohortSums& sums) {
   Result<Sum>& sum = *cohort.round.outcome();
-  cohort.verdict = sum.ok() ? Add(*std::move(sum)) : sum.status();
+  cohort.verdict = sum.ok() ? sums.Add(*std::move(sum), version_) : sum.status();
   cohort.ended = true;
   ++ended_;
-  if (cohort.verdict.ok()) ++committed_;
   for (aggregation::Blame& blame : cohort.round.TakeBlame()) {
     blame_.emplace_back(number, std::move(blame));
   }
 }
 
-// Judges a cohort's sum before it meets the others, so that garbage costs its own cohort only.
-Status Cohorts::Add(Sum sum) {
-  CHORUS_TRY(unusable_);
-  CHORUS_TRY(math::CheckSum(each_, sum));
-  if (cohorts_.size() == 1 && each_.bits == total_.bits) {
-    sum_ = std::move(sum);
-    return OkStatus();
-  }
-  if (committed_ == 0) sum_ = {math::ZeroVector(total_.vector_dim(), total_.bits), 0};
-  return math::AddSum(total_, sum_, sum, each_.bits);
+void Cohorts::Forget(PartyId party) {
+  Cohort* cohort = CohortOf(party);
+  if (cohort == nullptr) return;
+  std::erase(cohort->parties, party);
+  cohort_of_.erase(party);
 }
 
-Result<RoundSum> Cohorts::Total() const {
-  if (committed_ == 0) {
-    const Status& first = cohorts_.front().verdict;
-    if (cohorts_.size() == 1) return first;
-    return Status(first.code(), "none of " + std::to_string(cohorts_.size()) +
-                                    " cohorts made a sum; the first: " + first.message());
+std::vector<Dismissed> Cohorts::Dismiss() {
+  std::vector<Dismissed> dismissed;
+  for (Cohort& cohort : cohorts_) {
+    if (!cohort.ended) continue;
+    for (const PartyId party : std::exchange(cohort.parties, {})) {
+      dismissed.push_back({.party = party,
+                           .verdict = cohort.verdict,
+                           .contributed = cohort.round.Contributed(party)});
+      cohort_of_.erase(party);
+    }
   }
-  CHORUS_TRY_ASSIGN(math::Mean mean, math::Decode(total_, sum_));
-  return RoundSum{.mean = std::move(mean), .contributors = sum_.contributors};
+  return dismissed;
+}
+
+void Cohorts::Abandon(const Status& why) {
+  for (Cohort& cohort : cohorts_) {
+    if (cohort.ended) continue;
+    cohort.verdict = why;
+    cohort.ended = true;
+    ++ended_;
+  }
+}
+
+Status Cohorts::WhyNone() const {
+  if (cohorts_.empty()) return Aborted("the round has no cohort");
+  const Status& first = cohorts_.front().verdict;
+  if (cohorts_.size() == 1) return first;
+  return Status(first.code(), "none of " + std::to_string(cohorts_.size()) +
+                                  " cohorts made a sum; the first: " + first.message());
 }
 
 void Cohorts::Postpone(Time by) {
@@ -147,7 +141,9 @@ void Cohorts::Postpone(Time by) {
 
 Time Cohorts::NextTick() const {
   Time due = Time::max();
-  for (const Cohort& cohort : cohorts_) due = std::min(due, cohort.round.NextTick());
+  for (const Cohort& cohort : cohorts_) {
+    if (!cohort.ended) due = std::min(due, cohort.round.NextTick());
+  }
   return due;
 }
 

@@ -1,6 +1,6 @@
 // The cohorts that one round runs side by side, each a Round with a session of its own: which
-// client is in which, and what their sums add up to. It is spoken to as one Round is, so that the
-// core need not know how many there are.
+// client is in which. It is spoken to as one Round is, so that the core need not know how many
+// there are; their sums go to CohortSums as they end.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 #include "chorus/status.h"
 #include "chorus/store.h"
 #include "chorus/task.h"
+#include "coordinator/outcome.h"
 #include "coordinator/round.h"
-#include "math/math.h"
 
 namespace chorus::coordinator {
 
@@ -32,12 +32,14 @@ struct CohortsOptions {
   RoundOptions all;  // what the cohorts share; `invited` are everybody's, in the order of the cut
   std::vector<uint32_t> sizes;  // of each cohort; they add up to the number of the invited
   Rng* rng = nullptr;           // of the sessions' nonces; used by the constructor only
+  uint64_t version = 0;         // of the published vector that they train on: ServerState's
 };
 
-// What the cohorts that succeeded add up to.
-struct RoundSum {
-  math::Mean mean;
-  uint32_t contributors = 0;
+// Somebody whose cohort has ended.
+struct Dismissed {
+  PartyId party = 0;
+  Status verdict;            // whether its cohort's sum counts, else why not
+  bool contributed = false;  // to that sum
 };
 
 // Thread-compatible.
@@ -52,20 +54,28 @@ class Cohorts {
   void Leave(PartyId party, Round::Departure departure);
   bool Contributed(PartyId party) const;
 
-  // As Round's, of all cohorts. A cohort that fails ends alone; its sum is added to the total, or
-  // not, when it ends.
-  void Advance(Time now);
+  // As Round's, of all cohorts. A cohort that fails ends alone; the sum of one that does not goes
+  // to `sums` when it ends, which may refuse it.
+  void Advance(Time now, CohortSums& sums);
   void Postpone(Time by);
   Time NextTick() const;
   RoundNews TakeNews();
   std::string_view step() const;  // of the first cohort that has not ended
-  // Null while any cohort goes on; then what the sums add up to, or why there is none at all.
-  Result<RoundSum>* outcome() { return ended_ == cohorts_.size() ? &outcome_ : nullptr; }
+  bool done() const { return ended_ == cohorts_.size(); }
+  uint32_t going_on() const { return static_cast<uint32_t>(cohorts_.size() - ended_); }
+  // Whether the party is in a cohort and was not dismissed.
+  bool Has(PartyId party) const { return cohort_of_.contains(party); }
+  // The party has nothing more to do with its cohort, and may be in another round's from now on.
+  void Forget(PartyId party);
+  // Everybody in the cohorts that have ended since this was last called, in the order of the cut;
+  // they are in no cohort from now on.
+  std::vector<Dismissed> Dismiss();
+  // Ends the cohorts that go on, without a sum.
+  void Abandon(const Status& why);
+  // Of cohorts of which none made a sum: why.
+  Status WhyNone() const;
 
-  // Once its cohort has ended: whether its sum is in the total, else why not.
-  const Status& VerdictOn(PartyId party) const;
   uint32_t count() const { return static_cast<uint32_t>(cohorts_.size()); }
-  uint32_t committed() const { return committed_; }
   uint32_t declined() const;
   std::vector<uint32_t> dropouts() const;  // of each step, over all cohorts
   // What the cohorts that have ended since found against parties, with the cohort's number.
@@ -76,25 +86,19 @@ class Cohorts {
  private:
   struct Cohort {
     Round round;
+    std::vector<PartyId> parties;  // none once dismissed
     bool ended = false;
     Status verdict;
   };
 
   Cohort* CohortOf(PartyId party);
   const Cohort* CohortOf(PartyId party) const;
-  void End(Cohort& cohort, uint32_t number);
-  Status Add(Sum sum);
-  Result<RoundSum> Total() const;
+  void End(Cohort& cohort, uint32_t number, CohortSums& sums);
 
   std::vector<Cohort> cohorts_;
   std::unordered_map<PartyId, size_t> cohort_of_;
-  Status unusable_;         // why the task has no encoding; ok in a valid task
-  math::FixedPoint each_;   // of one cohort's sum
-  math::FixedPoint total_;  // of what they all add up to, in as many bits as that takes
-  Sum sum_;
+  uint64_t version_ = 0;
   size_t ended_ = 0;
-  uint32_t committed_ = 0;
-  Result<RoundSum> outcome_ = Status(Code::kInternal, "the round goes on");
   std::vector<std::pair<uint32_t, aggregation::Blame>> blame_;
 };
 

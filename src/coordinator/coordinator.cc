@@ -98,9 +98,10 @@ class RequestQueue {
 // What the coordinator's thread shows to the host's threads. Thread-safe.
 class Showcase {
  public:
-  void ShowWeights(Weights weights) {
+  void ShowResults(Weights weights, std::vector<int64_t> answers) {
     const std::lock_guard lock(mutex_);
     weights_.swap(weights);
+    answers_.swap(answers);
   }
   void Add(std::vector<CoordinatorEvent> events) {
     if (events.empty()) return;
@@ -121,12 +122,17 @@ class Showcase {
     const std::lock_guard lock(mutex_);
     return weights_;
   }
+  std::vector<int64_t> answers() const {
+    const std::lock_guard lock(mutex_);
+    return answers_;
+  }
 
  private:
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<CoordinatorEvent> events_;
   Weights weights_;
+  std::vector<int64_t> answers_;
 };
 
 }  // namespace
@@ -170,7 +176,7 @@ struct Coordinator::Inside {
           return event.kind == CoordinatorEvent::Kind::kRoundEnded &&
                  event.round.state == RoundState::kCommitted;
         });
-    if (committed) showcase.ShowWeights(core->weights());
+    if (committed) showcase.ShowResults(core->weights(), core->answers());
     showcase.Add(std::move(events));
   }
 
@@ -208,7 +214,7 @@ Result<std::unique_ptr<Coordinator>> Coordinator::Start(CoordinatorOptions optio
                                        .initial_weights = std::move(options.initial_weights),
                                        .experiment_seed = options.experiment_seed},
                                       store, verifier, clock, *inside->rng, log));
-  inside->showcase.ShowWeights(inside->core->weights());
+  inside->showcase.ShowResults(inside->core->weights(), inside->core->answers());
   inside->Show();
   RequestQueue& requests = inside->requests;
   CHORUS_TRY_ASSIGN(
@@ -229,5 +235,7 @@ std::vector<CoordinatorEvent> Coordinator::Poll(std::chrono::milliseconds wait) 
 }
 
 Weights Coordinator::CurrentWeights() const { return inside_->showcase.weights(); }
+
+std::vector<int64_t> Coordinator::CurrentAnswers() const { return inside_->showcase.answers(); }
 
 }  // namespace chorus

@@ -52,7 +52,9 @@ class Core {
   virtual Time NextTick() const = 0;
 
   virtual std::vector<CoordinatorEvent> TakeEvents() = 0;
-  virtual const Weights& weights() const = 0;
+  virtual Weights weights() const = 0;  // [dim]; none of analytics
+  // Of analytics: the exact cells of the last round that committed; none before the first.
+  virtual std::vector<int64_t> answers() const = 0;
 };
 
 }  // namespace chorus::coordinator

@@ -1,6 +1,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -23,13 +24,18 @@ struct Content {
   std::map<Digest, Bytes> models;
 };
 
+// What a transaction wrote.
+struct Draft : Content {
+  std::set<Digest> dropped;  // models
+};
+
 // Reads what is kept below what it wrote itself, and keeps its own writes apart until it commits.
 class MemoryTransaction final : public Transaction {
  public:
   explicit MemoryTransaction(const Content& kept) : kept_(kept) {}
 
   Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
-    for (const Content* content : {&std::as_const(written_), &kept_}) {
+    for (const Content* content : {&Written(), &kept_}) {
       const auto found = content->tasks.find(id);
       if (found != content->tasks.end()) return std::optional<TaskRecord>(found->second);
     }
@@ -50,7 +56,7 @@ class MemoryTransaction final : public Transaction {
   Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
                                           uint32_t count) override {
     std::map<uint64_t, const RoundReport*> found;
-    for (const Content* content : {&kept_, &std::as_const(written_)}) {
+    for (const Content* content : {&kept_, &Written()}) {
       const auto rounds = content->rounds.find(task);
       if (rounds == content->rounds.end()) continue;
       uint32_t taken = 0;
@@ -76,7 +82,7 @@ class MemoryTransaction final : public Transaction {
 
   Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) override {
     std::map<EvidenceKey, const Evidence*> found;
-    for (const Content* content : {&kept_, &std::as_const(written_)}) {
+    for (const Content* content : {&kept_, &Written()}) {
       const auto evidence = content->evidence.find(task);
       if (evidence == content->evidence.end()) continue;
       uint32_t taken = 0;
@@ -93,7 +99,8 @@ class MemoryTransaction final : public Transaction {
   }
 
   Status PutModel(const Digest& hash, BytesView bytes) override {
-    if (written_.models.contains(hash) || kept_.models.contains(hash)) return OkStatus();
+    const bool kept = kept_.models.contains(hash) && !written_.dropped.contains(hash);
+    if (written_.models.contains(hash) || kept) return OkStatus();
     if (crypto::Sha256(bytes) != hash)
       return InvalidArgument("the model does not hash to the name it is put under");
     written_.models.emplace(hash, Bytes(bytes.begin(), bytes.end()));
@@ -101,15 +108,22 @@ class MemoryTransaction final : public Transaction {
   }
 
   Result<Bytes> GetModel(const Digest& hash) override {
-    for (const Content* content : {&std::as_const(written_), &kept_}) {
-      const auto found = content->models.find(hash);
-      if (found != content->models.end()) return found->second;
-    }
-    return NotFound("the store has no such model");
+    if (const auto found = written_.models.find(hash); found != written_.models.end())
+      return found->second;
+    const auto found = kept_.models.find(hash);
+    if (found == kept_.models.end() || written_.dropped.contains(hash))
+      return NotFound("the store has no such model");
+    return found->second;
+  }
+
+  Status DropModel(const Digest& hash) override {
+    written_.models.erase(hash);
+    written_.dropped.insert(hash);
+    return OkStatus();
   }
 
   // What it wrote; nothing afterwards.
-  Content TakeWritten() { return std::exchange(written_, {}); }
+  Draft TakeWritten() { return std::exchange(written_, {}); }
 
  private:
   Status CheckKnown(const TaskId& task, uint64_t round) const {
@@ -119,8 +133,10 @@ class MemoryTransaction final : public Transaction {
     return OkStatus();
   }
 
+  const Content& Written() const { return written_; }
+
   const Content& kept_;
-  Content written_;
+  Draft written_;
 };
 
 class MemoryStore final : public Store {
@@ -130,7 +146,8 @@ class MemoryStore final : public Store {
     const std::lock_guard lock(mutex_);
     MemoryTransaction transaction(kept_);
     CHORUS_TRY(function(transaction));
-    Content written = transaction.TakeWritten();
+    Draft written = transaction.TakeWritten();
+    for (const Digest& hash : written.dropped) kept_.models.erase(hash);
     for (auto& [id, task] : written.tasks) kept_.tasks.insert_or_assign(id, std::move(task));
     for (auto& [id, rounds] : written.rounds) {
       std::map<uint64_t, RoundReport>& kept = kept_.rounds[id];

@@ -11,13 +11,13 @@
 #include "base/codec.h"
 #include "base/ensure.h"
 #include "base/limits.h"
-#include "chorus/coordinator.h"
 #include "coordinator/committee.h"
+#include "coordinator/task_state.h"
 #include "crypto/crypto.h"
+#include "learning/analytics.h"
 #include "learning/learning.h"
 #include "math/math.h"
 #include "privacy/privacy.h"
-#include "wire/wire.h"
 
 namespace chorus::coordinator {
 namespace {
@@ -63,102 +63,13 @@ Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t transfe
   return deadlines.unmask;
 }
 
-static_assert(sizeof(float) == 4 && std::endian::native == std::endian::little,
-              "weights are served as the machine holds them");
-
-// Rounds that were open when the last coordinator died are over: their half-states died with it.
-Status CloseOpenRounds(Transaction& transaction, const TaskRecord& record) {
-  uint64_t first = 1;
-  while (first <= record.rounds_begun) {
-    CHORUS_TRY_ASSIGN(std::vector<RoundReport> rounds,
-                      transaction.Rounds(record.id, first, limits::kStatusRoundsMax));
-    if (rounds.empty()) break;
-    for (RoundReport& round : rounds) {
-      if (round.state != RoundState::kOpen) continue;
-      round.state = RoundState::kAborted;
-      round.code = Code::kAborted;
-      round.reason = "the coordinator restarted";
-      CHORUS_TRY(transaction.PutRound(record.id, round));
-    }
-    first = rounds.back().round + 1;
-  }
-  return OkStatus();
-}
-
-// Fills `state` with the stored task of the same name, or stores it as it stands.
-Status LoadOrCreate(Transaction& transaction, TaskState& state) {
-  CHORUS_TRY_ASSIGN(std::optional<TaskRecord> found, transaction.FindTask(state.record.id));
-  if (!found) {
-    CHORUS_TRY(transaction.PutModel(state.record.model, BytesOf(state.weights)));
-    return transaction.PutTask(state.record);
-  }
-  if (found->spec != state.record.spec) {
-    return FailedPrecondition(
-        "the store holds a task of this name with another specification; change name, or use "
-        "another store");
-  }
-  CHORUS_TRY_ASSIGN(const Bytes model, transaction.GetModel(found->model));
-  if (model.size() != state.weights.size() * sizeof(float)) {
-    return DataLoss("the stored model has another size than the task's");
-  }
-  CHORUS_TRY(CloseOpenRounds(transaction, *found));
-  std::memcpy(state.weights.data(), model.data(), model.size());
-  state.record = *std::move(found);
-  return OkStatus();
-}
-
-Result<Weights> FirstWeights(const CoreOptions& options, Rng& rng) {
-  const uint64_t dim = learning::ParameterCount(options.task.model);
-  if (options.initial_weights) {
-    const Weights& given = *options.initial_weights;
-    if (given.size() != dim) {
-      return InvalidArgument("initial_weights has " + std::to_string(given.size()) +
-                             " values, but the model has " + std::to_string(dim) + " parameters");
-    }
-    if (!std::all_of(given.begin(), given.end(), [](float w) { return std::isfinite(w); })) {
-      return InvalidArgument("initial_weights holds a value that is not finite");
-    }
-    return given;
-  }
-  if (!options.experiment_seed) return learning::InitialWeights(options.task.model, rng);
-  const Bytes seed = std::move(Writer().U64(*options.experiment_seed)).Take();
-  const Digest key = crypto::LabeledHash("CHORUS1/initial-weights", {seed});
-  return learning::InitialWeights(options.task.model, *crypto::NewSeededRng(key));
-}
-
-TaskId TaskIdOf(std::string_view name) {
-  TaskId id{};
-  const Digest hash = crypto::Sha256(ViewOf(name));
-  std::copy_n(hash.begin(), id.size(), id.begin());
-  return id;
-}
-
 }  // namespace
-
-BytesView BytesOf(std::span<const float> weights) {
-  return {reinterpret_cast<const uint8_t*>(weights.data()), weights.size_bytes()};
-}
-
-Result<TaskState> OpenTask(const CoreOptions& options, Store& store, Rng& rng) {
-  TaskState first;
-  CHORUS_TRY_ASSIGN(first.weights, FirstWeights(options, rng));
-  first.record.id = TaskIdOf(options.task.name);
-  first.record.name = options.task.name;
-  first.record.spec = wire::EncodeTask(options.task);
-  first.record.model = crypto::Sha256(BytesOf(first.weights));
-  TaskState state;
-  CHORUS_TRY(store.RunTransaction("open task", [&](Transaction& transaction) {
-    state = first;  // anew, should a conflict make this run again
-    return LoadOrCreate(transaction, state);
-  }));
-  return state;
-}
 
 Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subject) {
   const TaskSpec& task = subject.task;
   CHORUS_TRY_ASSIGN(const math::FixedPoint encoding,
-                    math::FixedPointFor(learning::ParameterCount(task.model), task.clip,
-                                        task.encoding, task.cohort.maximum));
+                    math::FixedPointFor(learning::ContributionDim(task), task.clip, task.encoding,
+                                        task.cohort.maximum));
   aggregation::SessionParams params;
   params.protocol = task.protocol;
   params.task_id = TaskIdOf(task.name);
@@ -188,7 +99,7 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
     params.a_min = task.secagg.honest_min;
   }
   params.dp_hash = crypto::Sha256(privacy::CanonicalPrivacy(task.clip));
-  params.layout_hash = crypto::Sha256(learning::CanonicalLayout(task.model));
+  params.layout_hash = crypto::Sha256(learning::CanonicalContribution(task));
   std::transform(std::begin(timers), std::end(timers), std::begin(params.timers_ms), Milliseconds);
   return params;
 }

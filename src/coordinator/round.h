@@ -1,7 +1,5 @@
 // One round, from the invitations to the sum, as a pure machine over time: it is told what parties
-// answered and what time it is, and says whom to ask what. Also what every round of a task shares:
-// the checks of the task (ValidateTask of
-// chorus/coordinator.h), what the store keeps of it, and the parameters of its sessions.
+// answered and what time it is, and says whom to ask what. Also the parameters of its session.
 #pragma once
 
 #include <cstdint>
@@ -24,23 +22,8 @@
 #include "chorus/status.h"
 #include "chorus/store.h"
 #include "chorus/task.h"
-#include "coordinator/core.h"
 
 namespace chorus::coordinator {
-
-// The weights as they are served and stored: binary32 little-endian in layout order.
-BytesView BytesOf(std::span<const float> weights);
-
-// What the store keeps of a task, with the model that goes with it.
-struct TaskState {
-  TaskRecord record;
-  Weights weights;
-};
-// Loads the task of options (valid) from `store`, its open rounds marked aborted; or creates it
-// with the weights given, else drawn. kInvalidArgument: the weights do not fit the model;
-// kFailedPrecondition: the store has a task of this name with another specification; else the
-// store's.
-Result<TaskState> OpenTask(const CoreOptions& options, Store& store, Rng& rng);
 
 // The parameters of one round's session, but for the nonce. The client computes the same from the
 // task and the model that it was sent, and compares.

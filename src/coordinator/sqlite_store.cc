@@ -49,7 +49,11 @@ constexpr const char* kMigrations[] = {
     "  task BLOB NOT NULL REFERENCES task (id), round INTEGER NOT NULL, cohort INTEGER NOT NULL,"
     "  identity BLOB NOT NULL, first_message BLOB NOT NULL, first_signature BLOB NOT NULL,"
     "  second_message BLOB NOT NULL, second_signature BLOB NOT NULL,"
-    "  PRIMARY KEY (task, round, cohort, identity)) WITHOUT ROWID;"};
+    "  PRIMARY KEY (task, round, cohort, identity)) WITHOUT ROWID;",
+    // Tasks of before had no state beside their model, and no answers. A digest of no content is of
+    // no bytes here, and zeros in memory.
+    ("ALTER TABLE task ADD COLUMN server_state BLOB NOT NULL DEFAULT x'';"
+     "ALTER TABLE round ADD COLUMN answers BLOB NOT NULL DEFAULT x'';")};
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 
 struct CloseDatabase {
@@ -164,6 +168,13 @@ class Statement {
     std::memcpy(out.data(), view.data(), N);
     return OkStatus();
   }
+  // Zeros for a digest of nothing, which is stored as no bytes.
+  Status TakeOptional(Digest& out) {
+    if (sqlite3_column_bytes(statement_, read_) > 0) return Take(out);
+    ++read_;
+    out = {};
+    return OkStatus();
+  }
   void NextRow() { read_ = 0; }
 
  private:
@@ -178,6 +189,11 @@ class Statement {
   int bound_ = 0;
   int read_ = 0;
 };
+
+// As TakeOptional reads it.
+BytesView Optional(const Digest& digest) {
+  return digest == Digest{} ? BytesView() : BytesView(digest);
+}
 
 Status Run(sqlite3* database, const char* sql) { return Statement(database, sql).Run(); }
 
@@ -220,7 +236,7 @@ Status ReadRound(Statement& row, RoundReport& report) {
   report.evaluated = row.TakeU64();
   report.cohorts = row.TakeU32();
   report.cohorts_committed = row.TakeU32();
-  return OkStatus();
+  return row.TakeOptional(report.answers);
 }
 
 Status ReadEvidence(Statement& row, Evidence& evidence) {
@@ -240,8 +256,8 @@ class SqliteTransaction final : public Transaction {
 
   Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
     Statement find(database_,
-                   "SELECT id, name, spec, model, rounds_begun, rounds_committed FROM task"
-                   " WHERE id = ?");
+                   "SELECT id, name, spec, model, rounds_begun, rounds_committed, server_state"
+                   " FROM task WHERE id = ?");
     CHORUS_TRY_ASSIGN(const bool found, find.Bind(id).Step());
     if (!found) return std::optional<TaskRecord>();
     TaskRecord task;
@@ -251,19 +267,23 @@ class SqliteTransaction final : public Transaction {
     CHORUS_TRY(find.Take(task.model));
     task.rounds_begun = find.TakeU64();
     task.rounds_committed = find.TakeU64();
+    CHORUS_TRY(find.TakeOptional(task.server_state));
     return std::optional<TaskRecord>(std::move(task));
   }
 
   Status PutTask(const TaskRecord& task) override {
     // Not REPLACE, which would delete the row that rounds refer to.
     Statement put(database_,
-                  "INSERT INTO task (id, name, spec, model, rounds_begun, rounds_committed)"
-                  " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
+                  "INSERT INTO task (id, name, spec, model, rounds_begun, rounds_committed,"
+                  " server_state) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                  " ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
                   " spec = excluded.spec, model = excluded.model,"
                   " rounds_begun = excluded.rounds_begun,"
-                  " rounds_committed = excluded.rounds_committed");
+                  " rounds_committed = excluded.rounds_committed,"
+                  " server_state = excluded.server_state");
     put.Bind(task.id).Bind(task.name).Bind(task.spec).Bind(task.model);
-    return Written(put.Bind(task.rounds_begun).Bind(task.rounds_committed).Run());
+    put.Bind(task.rounds_begun).Bind(task.rounds_committed);
+    return Written(put.Bind(Optional(task.server_state)).Run());
   }
 
   Status PutRound(const TaskId& task, const RoundReport& round) override {
@@ -272,15 +292,16 @@ class SqliteTransaction final : public Transaction {
     Statement put(database_,
                   "REPLACE INTO round (task, round, state, code, reason, model, invited,"
                   " contributors, refused, dropouts, bytes_up, bytes_down, duration_ms, examples,"
-                  " loss, accuracy, evaluated, cohorts, cohorts_committed)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+                  " loss, accuracy, evaluated, cohorts, cohorts_committed, answers)"
+                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     put.Bind(task).Bind(round.round).Bind(static_cast<uint64_t>(round.state));
     put.Bind(static_cast<uint64_t>(round.code)).Bind(round.reason).Bind(round.model);
     put.Bind(uint64_t{round.invited}).Bind(uint64_t{round.contributors});
     put.Bind(uint64_t{round.refused}).Bind(dropouts).Bind(round.bytes_up).Bind(round.bytes_down);
     put.Bind(round.duration_ms).Bind(round.examples).Bind(round.loss).Bind(round.accuracy);
     put.Bind(round.evaluated).Bind(uint64_t{round.cohorts});
-    return Written(put.Bind(uint64_t{round.cohorts_committed}).Run());
+    put.Bind(uint64_t{round.cohorts_committed});
+    return Written(put.Bind(Optional(round.answers)).Run());
   }
 
   Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
@@ -290,8 +311,8 @@ class SqliteTransaction final : public Transaction {
     Statement find(database_,
                    "SELECT round, state, code, reason, model, invited, contributors, refused,"
                    " dropouts, bytes_up, bytes_down, duration_ms, examples, loss, accuracy,"
-                   " evaluated, cohorts, cohorts_committed FROM round WHERE task = ? AND round >= "
-                   "? ORDER BY round LIMIT ?");
+                   " evaluated, cohorts, cohorts_committed, answers FROM round"
+                   " WHERE task = ? AND round >= ? ORDER BY round LIMIT ?");
     find.Bind(task).Bind(first).Bind(uint64_t{count});
     while (true) {
       CHORUS_TRY_ASSIGN(const bool row, find.Step());
@@ -364,6 +385,12 @@ class SqliteTransaction final : public Transaction {
     }
     if (crypto::Sha256(bytes) != hash) return Damaged();
     return bytes;
+  }
+
+  Status DropModel(const Digest& hash) override {
+    Statement chunks(database_, "DELETE FROM model_chunk WHERE hash = ?");
+    CHORUS_TRY(Written(chunks.Bind(hash).Run()));
+    return Written(Statement(database_, "DELETE FROM model WHERE hash = ?").Bind(hash).Run());
   }
 
   // The first write that SQLite failed: then what came before it may be gone as well.

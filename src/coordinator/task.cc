@@ -9,7 +9,11 @@
 #include "base/limits.h"
 #include "chorus/coordinator.h"
 #include "coordinator/committee.h"
+#include "coordinator/outcome.h"
+#include "learning/analytics.h"
 #include "learning/learning.h"
+#include "learning/robust.h"
+#include "learning/server_optimizer.h"
 #include "math/math.h"
 
 namespace chorus {
@@ -138,22 +142,117 @@ Status CheckDeadlines(const DeadlineSpec& deadlines) {
   return OkStatus();
 }
 
-}  // namespace
+// What a robust rule needs, and what does not go with it.
+Status CheckRobust(const ServerSpec& server, const CohortSpec& cohort) {
+  if (server.robust > RobustRule::kBulyan) {
+    return InvalidArgument("server.robust is not one that this version knows");
+  }
+  if (server.robust == RobustRule::kMean) {
+    if (server.byzantine == 0) return OkStatus();
+    return InvalidArgument(
+        "server.byzantine is a number of spoilt cohorts that a mean cannot bear; set server.robust,"
+        " or leave it 0");
+  }
+  const bool buffered = server.buffered_sums > 0;
+  const uint32_t sums = buffered ? server.buffered_sums : cohort.parallel;
+  const uint64_t needed = learning::MeansNeeded(server.robust, server.byzantine);
+  if (sums >= needed) return OkStatus();
+  const std::string field = buffered ? "server.buffered_sums" : "cohort.parallel";
+  return InvalidArgument(field + " is " + std::to_string(sums) + ", but server.robust with " +
+                         std::to_string(server.byzantine) + " of server.byzantine needs " +
+                         std::to_string(needed) + " cohorts or more");
+}
 
-Status ValidateTask(const TaskSpec& task) {
-  CHORUS_TRY(CheckName(task.name));
+Status CheckBuffered(const TaskSpec& task) {
+  const ServerSpec& server = task.server;
+  if (server.staleness_max > limits::kStalenessMax) {
+    return InvalidArgument("server.staleness_max must be at most " +
+                           std::to_string(limits::kStalenessMax));
+  }
+  if (server.buffered_sums == 0) return OkStatus();
+  if (server.buffered_sums > task.cohort.parallel) {
+    return InvalidArgument("server.buffered_sums must be at most cohort.parallel, which is " +
+                           std::to_string(task.cohort.parallel));
+  }
+  // c is the mean of the clients' control variates only if every change counts, once and in full.
+  if (task.training.scaffold) {
+    return InvalidArgument(
+        "server.buffered_sums cannot be combined with training.scaffold, whose control variates"
+        " may not be weighted down");
+  }
+  return OkStatus();
+}
+
+Status CheckServer(const TaskSpec& task) {
+  CHORUS_TRY(learning::ValidateServerOptimizer(task.server));
+  CHORUS_TRY(CheckRobust(task.server, task.cohort));
+  CHORUS_TRY(CheckBuffered(task));
+  const bool plain_mean = task.server.robust == RobustRule::kMean && task.server.buffered_sums == 0;
+  if (task.training.fairness_q > 0 && !plain_mean) {
+    return InvalidArgument(
+        "training.fairness_q cannot be combined with server.robust or server.buffered_sums: its"
+        " step is a quotient of two sums");
+  }
+  const uint64_t clients = uint64_t{task.cohort.target} * task.cohort.parallel;
+  if (task.training.scaffold && task.training.population < clients) {
+    return InvalidArgument(
+        "training.population must be at least cohort.target * cohort.parallel, " +
+        std::to_string(clients) + ", with training.scaffold");
+  }
+  if (!std::isfinite(task.server_learning_rate) || task.server_learning_rate <= 0) {
+    return InvalidArgument("server_learning_rate must be finite and above 0");
+  }
+  return OkStatus();
+}
+
+// Federated analytics trains nothing, so that whatever speaks of training is a mistake.
+Status CheckAnalytics(const TaskSpec& task) {
+  const ModelSpec& model = task.model;
+  if (model.inputs != 0 || !model.layers.empty() || model.custom_parameters != 0) {
+    return InvalidArgument("model must be left out of a task with queries");
+  }
+  if (task.training.scaffold || task.training.fairness_q > 0) {
+    return InvalidArgument("training.scaffold and training.fairness_q do not go with queries");
+  }
+  const ServerSpec& server = task.server;
+  if (server.robust != RobustRule::kMean || server.byzantine > 0 || server.buffered_sums > 0) {
+    return InvalidArgument(
+        "server.robust, server.byzantine and server.buffered_sums do not go with queries, whose"
+        " sums are exact");
+  }
+  return learning::ValidateQueries(task.queries, task.encoding);
+}
+
+Status CheckLearning(const TaskSpec& task) {
   CHORUS_TRY(InField("model", learning::ValidateModel(task.model)));
   CHORUS_TRY(InField("training", learning::ValidateTraining(task.training)));
-  CHORUS_TRY(CheckCohort(task.protocol, task.cohort));
-  const uint64_t dim = learning::ParameterCount(task.model);
+  if (learning::SharedCount(task.model) == 0) {
+    return InvalidArgument(
+        "model: every layer is personal, so that there is nothing to learn"
+        " together; let one be shared");
+  }
+  return CheckServer(task);
+}
+
+// Whether sums fit the ring, in one cohort and over all.
+Status CheckEncoding(const TaskSpec& task) {
+  const uint64_t dim = learning::ContributionDim(task);
   CHORUS_TRY_ASSIGN(const math::FixedPoint encoding,
                     math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum));
   CHORUS_TRY(InField("encoding.bound",
                      math::CheckNoWrap(task.cohort.maximum, task.encoding.bound, encoding.bits)));
-  CHORUS_TRY(InField(
-      "cohort.parallel",
-      math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum * task.cohort.parallel)
-          .status()));
+  const uint32_t contributors_max = coordinator::ContributorsMax(task);
+  return InField("cohort.parallel",
+                 math::FixedPointFor(dim, task.clip, task.encoding, contributors_max).status());
+}
+
+}  // namespace
+
+Status ValidateTask(const TaskSpec& task) {
+  CHORUS_TRY(CheckName(task.name));
+  CHORUS_TRY(CheckCohort(task.protocol, task.cohort));
+  CHORUS_TRY(task.queries.empty() ? CheckLearning(task) : CheckAnalytics(task));
+  CHORUS_TRY(CheckEncoding(task));
   if (task.protocol == Protocol::kSecAgg) {
     CHORUS_TRY(CheckSecAgg(task.secagg, task.cohort));
   } else if (task.protocol == Protocol::kOneShot) {
@@ -164,9 +263,6 @@ Status ValidateTask(const TaskSpec& task) {
   CHORUS_TRY(CheckDeadlines(task.deadlines));
   if (task.rounds == 0 || task.rounds > limits::kRoundsMax) {
     return InvalidArgument("rounds must be between 1 and " + std::to_string(limits::kRoundsMax));
-  }
-  if (!std::isfinite(task.server_learning_rate) || task.server_learning_rate <= 0) {
-    return InvalidArgument("server_learning_rate must be finite and above 0");
   }
   return OkStatus();
 }

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
 #include "crypto/crypto.h"
+#include "crypto/mask_kernels.h"
 #include "crypto/openssl.h"
 
 namespace chorus::crypto {
@@ -10,6 +12,8 @@ namespace {
 
 constexpr size_t kTileBytes = size_t{64} << 10U;  // zeroed and encrypted while still in cache
 constexpr size_t kBufferBytes = 4'096;
+constexpr size_t kBlockBytes = 16;
+static_assert(kBufferBytes % kMaskLineBytes == 0);
 
 const EVP_CIPHER* AesCtr() {
   static const EVP_CIPHER* const cipher = EVP_CIPHER_fetch(nullptr, "AES-256-CTR", nullptr);
@@ -46,14 +50,46 @@ class KeyStream {
   OwnedCipherContext context_;
 };
 
+// The same stream of a key from its first block on, by the loops of masks where the processor has
+// them.
+class FastKeyStream {
+ public:
+  explicit FastKeyStream(BytesView key) : kernel_(MaskKernelFor(FastestMaskPath())) {
+    Require(key.size() == kKeyBytes);
+    if (kernel_ == nullptr) {
+      everywhere_.emplace(key, 0);
+    } else {
+      kernel_->expand(key.data(), schedule_);
+    }
+  }
+
+  // `out` is a whole number of lines.
+  void Read(std::span<uint8_t> out) {
+    if (kernel_ == nullptr) return everywhere_->Read(out);
+    kernel_->apply(schedule_, block_, out.data(), out.size() / kMaskLineBytes, MaskOp::kReplace);
+    block_ += out.size() / kBlockBytes;
+  }
+
+ private:
+  const MaskKernel* const kernel_;
+  AesSchedule schedule_;  // with a kernel; else
+  std::optional<KeyStream> everywhere_;
+  uint64_t block_ = 0;
+};
+
 // Draws are mostly of a few bytes, where a call of OpenSSL costs more than the bytes.
 class SeededRng final : public Rng {
  public:
-  explicit SeededRng(BytesView key) : stream_(key, 0), buffer_(kBufferBytes) {}
+  explicit SeededRng(BytesView key) : stream_(key), buffer_(kBufferBytes) {}
 
   void Fill(std::span<uint8_t> out) override {
     while (!out.empty()) {
-      if (used_ == kBufferBytes && out.size() >= kBufferBytes) return stream_.Read(out);
+      if (used_ == kBufferBytes && out.size() >= kBufferBytes) {
+        const std::span<uint8_t> whole = out.first(out.size() / kBufferBytes * kBufferBytes);
+        stream_.Read(whole);
+        out = out.subspan(whole.size());
+        continue;
+      }
       if (used_ == kBufferBytes) {
         stream_.Read(buffer_.RevealMutable());
         used_ = 0;
@@ -66,7 +102,7 @@ class SeededRng final : public Rng {
   }
 
  private:
-  KeyStream stream_;
+  FastKeyStream stream_;
   SecretBytes buffer_;          // the stream's next bytes,
   size_t used_ = kBufferBytes;  // of which so many are spent
 };

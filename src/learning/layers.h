@@ -1,67 +1,118 @@
-// A network of fully connected layers over flat weights: forward and backward passes on a bounded
-// number of rows, in buffers that are made once. Internal to learning, where Eigen ends.
+// The layers of a network, each a forward and a backward pass over rows in flat buffers. Internal
+// to learning.
 #pragma once
 
-#include <Eigen/Core>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <span>
-#include <vector>
 
-#include "chorus/client.h"
+#include "base/random.h"
+#include "chorus/bytes.h"
 #include "chorus/model.h"
+#include "learning/kernels.h"
+#include "learning/shapes.h"
 
 namespace chorus::learning {
 
-// `Scalar` is float or double. The model must be valid, and the examples must fit it. Where
-// `weights` or `sink` [dim] stand in memory does not change a bit of the results.
-// Thread-compatible.
+// Numbers of no meaning until they are written, wiped at the end: what passes through a network is
+// made of a player's data. Not touched when made, so that a large one costs nothing until used.
 template <typename Scalar>
-class Network {
+class Buffer {
  public:
-  // Holds at most `rows_wanted` rows at a time, and fewer where activations of so many would take
-  // more than 64 MiB; always at least one.
-  Network(const ModelSpec& model, size_t rows_wanted);
-
-  size_t rows_max() const { return rows_max_; }
-
-  struct Outcome {
-    double loss = 0;     // summed over the rows
-    uint64_t right = 0;  // rows whose largest output is at their label; 0 for squared error
-  };
-  // Runs the examples at `rows` (1 to rows_max() of them) through the network and keeps what
-  // Backward needs.
-  Outcome Forward(std::span<const Scalar> weights, const Examples& examples,
-                  std::span<const size_t> rows);
-
-  // sink += scale * (gradient of the summed loss of the last Forward). `sink` may be `weights`
-  // itself: every layer is read before it is written. After it, another Forward must come first.
-  void Backward(std::span<const Scalar> weights, Scalar scale, std::span<Scalar> sink);
+  explicit Buffer(size_t count) : count_(count) {
+    data_ = static_cast<Scalar*>(::operator new(count * sizeof(Scalar), kAlignment));
+  }
+  Buffer(Buffer&& other) noexcept : data_(other.data_), count_(other.count_) {
+    other.data_ = nullptr;
+    other.count_ = 0;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  Buffer& operator=(Buffer&&) = delete;
+  ~Buffer() {
+    Wipe({reinterpret_cast<uint8_t*>(data_), count_ * sizeof(Scalar)});
+    ::operator delete(data_, kAlignment);
+  }
+  Scalar* data() const { return data_; }
 
  private:
-  // Eigen aligns the memory of its own matrices, and where vector instructions begin is then the
-  // same in every run.
-  using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  struct Layer {
-    Eigen::Index inputs = 0;
-    Eigen::Index units = 0;
-    size_t weights_at = 0;  // W in the flat vector; the bias follows it
-    Activation activation = Activation::kNone;
-    Matrix outputs;  // [rows_max × units]
-    Matrix delta;    // [rows_max × units] derivative of the summed loss by W * input + bias
-  };
-
-  void Gather(const Examples& examples, std::span<const size_t> rows);
-  Outcome CrossEntropy(const Examples& examples, std::span<const size_t> rows);
-  Outcome SquaredError(const Examples& examples, std::span<const size_t> rows);
-
-  Loss loss_;
-  size_t rows_max_;
-  Eigen::Index rows_ = 0;  // of the last Forward
-  Matrix features_;        // [rows_max × inputs]
-  std::vector<Layer> layers_;
+  static constexpr std::align_val_t kAlignment{64};
+  Scalar* data_;
+  size_t count_;
 };
 
-extern template class Network<float>;
-extern template class Network<double>;
+// What a layer keeps beside its outputs and their derivatives, in scalars.
+struct Scratch {
+  uint64_t each_row = 0;
+  uint64_t fixed = 0;
+};
+Scratch ScratchOf(const LayerSpec& spec, const LayerShapes& shapes);
+
+// What one pass of a layer works on.
+template <typename Scalar>
+struct Pass {
+  const Kernels<Scalar>* kernels = nullptr;
+  Scalar* workspace = nullptr;  // of the kernels
+  size_t rows = 0;
+  const Scalar* weights = nullptr;  // the layer's own
+  const Scalar* input = nullptr;    // [rows × input]
+  Scalar* output = nullptr;  // [rows × output]; in a backward pass as the forward one left it
+  Rng* dropout = nullptr;    // of a forward pass in training; else null
+  // Of a backward pass: the loss's derivative by the outputs [rows × output], which becomes that by
+  // what the activation was given; that by the inputs [rows × input], which the layer writes unless
+  // it is null; and what the one by the weights is added to, perhaps `weights` itself.
+  Scalar* delta = nullptr;
+  Scalar* delta_input = nullptr;
+  Scalar* sink = nullptr;
+};
+
+// A backward pass follows the forward pass that it is of. Thread-compatible.
+template <typename Scalar>
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  virtual void Forward(const Pass<Scalar>& pass) = 0;
+  virtual void Backward(const Pass<Scalar>& pass) = 0;
+};
+
+// The activation at the end of a layer.
+template <typename Scalar>
+class Activated {
+ public:
+  // `kept` [rows × output] where the activation needs what it was given: see KeptCount.
+  Activated(Activation activation, const Shape& output, Scalar* kept)
+      : activation_(activation), count_(output.count()), last_(output.last()), kept_(kept) {}
+  static uint64_t KeptCount(Activation activation, const Shape& output) {
+    return activation == Activation::kGelu ? output.count() : 0;
+  }
+  void Forward(const Pass<Scalar>& pass) const;
+  void Backward(const Pass<Scalar>& pass) const;
+
+ private:
+  Activation activation_;
+  size_t count_;  // of one row
+  size_t last_;   // of them share a softmax
+  Scalar* kept_;
+};
+
+// A layer of a valid model, for at most `rows` rows; null for flatten, which changes nothing.
+template <typename Scalar>
+std::unique_ptr<Layer<Scalar>> MakeLayer(const LayerSpec& spec, const LayerShapes& shapes,
+                                         size_t rows);
+
+// The kinds that have files of their own.
+template <typename Scalar>
+std::unique_ptr<Layer<Scalar>> MakeConv2d(const LayerSpec& spec, const LayerShapes& shapes,
+                                          size_t rows);
+template <typename Scalar>
+std::unique_ptr<Layer<Scalar>> MakeMaxPool2d(const LayerSpec& spec, const LayerShapes& shapes,
+                                             size_t rows);
+template <typename Scalar>
+std::unique_ptr<Layer<Scalar>> MakeGru(const LayerSpec& spec, const LayerShapes& shapes,
+                                       size_t rows);
+Scratch Conv2dScratch(const LayerSpec& spec, const LayerShapes& shapes);
+Scratch GruScratch(const LayerSpec& spec, const LayerShapes& shapes);
 
 }  // namespace chorus::learning

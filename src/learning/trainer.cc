@@ -1,13 +1,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "learning/layers.h"
 #include "learning/learning.h"
+#include "learning/local_optimizer.h"
+#include "learning/network.h"
+#include "math/math.h"
 
 namespace chorus::learning {
 namespace {
@@ -27,30 +30,6 @@ std::vector<size_t> InOrder(size_t count) {
   return order;
 }
 
-// The shapes alone agree, whatever the values: what memory safety needs.
-bool ShapesFit(const Examples& examples) {
-  const size_t count = examples.count();
-  if (count == 0 || examples.features.size() % examples.inputs != 0) return false;
-  if (examples.labels.empty() == examples.targets.empty()) return false;
-  return examples.targets.empty() ? examples.labels.size() == count
-                                  : examples.targets.size() % count == 0;
-}
-
-Examples Pick(const Examples& examples, std::span<const size_t> rows) {
-  const size_t outputs = examples.targets.size() / examples.count();
-  Examples picked;
-  picked.inputs = examples.inputs;
-  picked.features.reserve(rows.size() * examples.inputs);
-  for (const size_t row : rows) {
-    const float* features = examples.features.data() + row * examples.inputs;
-    picked.features.insert(picked.features.end(), features, features + examples.inputs);
-    if (!examples.labels.empty()) picked.labels.push_back(examples.labels[row]);
-    const float* targets = examples.targets.data() + row * outputs;
-    picked.targets.insert(picked.targets.end(), targets, targets + outputs);
-  }
-  return picked;
-}
-
 Status CheckWeights(const ModelSpec& model, std::span<const float> weights) {
   if (weights.size() == ParameterCount(model)) return OkStatus();
   return InvalidArgument("the model has " + std::to_string(ParameterCount(model)) +
@@ -62,24 +41,195 @@ Status LossNotFinite() {
   return Aborted("the loss is no longer a finite number; lower the learning rate");
 }
 
-// One step of SGD on the mean loss of `rows`. Where they fit the buffers, the gradient goes
-// straight into the weights; else it is summed in `gradient` [dim, or empty] piece by piece.
-Status Step(Network<float>& network, const Examples& examples, std::span<const size_t> rows,
-            float rate, std::span<float> weights, std::span<float> gradient, const Cancel& cancel) {
-  const float scale = -rate / static_cast<float>(rows.size());
-  const bool whole = rows.size() <= network.rows_max();
-  if (!whole) std::fill(gradient.begin(), gradient.end(), 0.0F);
+Result<Evaluation> EvaluateWith(Network<float>& network, const Examples& examples,
+                                std::span<const size_t> rows, std::span<const float> weights,
+                                const Cancel& cancel) {
+  double loss = 0;
+  double right = 0;
+  for (std::span<const size_t> rest = rows; !rest.empty();) {
+    if (cancel.requested()) return Cancelled("evaluation was cancelled");
+    const auto piece = rest.first(std::min(rest.size(), network.rows_max()));
+    rest = rest.subspan(piece.size());
+    const auto outcome = network.Forward(weights, examples, piece, nullptr);
+    loss += outcome.loss;
+    right += outcome.right;
+  }
+  if (!std::isfinite(loss)) {
+    return Aborted("the loss is not a finite number: the weights have diverged");
+  }
+  const auto count = static_cast<double>(rows.size());
+  return Evaluation{.count = rows.size(), .loss = loss / count, .accuracy = right / count};
+}
+
+std::span<const float> Part(std::span<const float> values, const ParameterRange& range) {
+  return values.subspan(range.begin, range.count);
+}
+
+// A network for as many rows as any client so far had use for.
+class GrowingNetwork {
+ public:
+  void Hold(const ModelSpec& model, size_t rows) {
+    if (network_ != nullptr && rows <= rows_) return;
+    network_.reset();  // before another takes as much
+    network_ = std::make_unique<Network<float>>(model, rows);
+    rows_ = rows;
+  }
+  Network<float>& get() { return *network_; }  // once it holds any
+
+ private:
+  size_t rows_ = 0;
+  std::unique_ptr<Network<float>> network_;
+};
+
+class NetworkLearner final : public Learner {
+ public:
+  NetworkLearner(const ModelSpec& model, const TrainingSpec& training)
+      : model_(model),
+        training_(training),
+        dim_(ParameterCount(model)),
+        shared_(SharedRanges(model)),
+        optimizer_(training, dim_) {
+    for (const ParameterRange& range : shared_) shared_count_ += range.count;
+  }
+
+  ~NetworkLearner() override {
+    Wipe({reinterpret_cast<uint8_t*>(gradient_.data()), gradient_.size() * sizeof(float)});
+  }
+
+  Result<uint64_t> Train(const LocalTraining& local, std::span<float> weights, Rng& draws,
+                         const Cancel& cancel) override;
+  Result<Evaluation> Evaluate(const Examples& examples, std::span<const size_t> rows,
+                              std::span<const float> weights, const Cancel& cancel) override;
+
+ private:
+  // A recipe whose step is the gradient times the rate, which goes straight into the weights.
+  bool plain() const {
+    return training_.optimizer == ClientOptimizer::kSgd && training_.proximal == 0 &&
+           training_.gradient_l2_norm_max == 0;
+  }
+
+  Status CheckSizes(const LocalTraining& local, std::span<const float> weights) const;
+  // sink += scale * (gradient of the mean loss of `rows`), which fit the network, or are taken
+  // piece by piece.
+  Status AddGradient(const LocalTraining& local, std::span<const size_t> rows, float scale,
+                     std::span<const float> weights, std::span<float> sink, Rng& draws,
+                     const Cancel& cancel);
+  Status Step(const LocalTraining& local, std::span<const size_t> rows, std::span<float> weights,
+              Rng& draws, const Cancel& cancel);
+  void Correct(const LocalTraining& local, float scale, std::span<float> to) const;
+
+  const ModelSpec model_;
+  const TrainingSpec training_;
+  const size_t dim_;
+  const std::vector<ParameterRange> shared_;
+  size_t shared_count_ = 0;
+  LocalOptimizer optimizer_;
+  float rate_ = 0;
+  GrowingNetwork training_network_;
+  GrowingNetwork evaluation_network_;
+  std::vector<size_t> order_;
+  std::vector<float> gradient_;  // [dim], once a step needed it
+};
+
+Status NetworkLearner::CheckSizes(const LocalTraining& local,
+                                  std::span<const float> weights) const {
+  CHORUS_TRY(CheckWeights(model_, weights));
+  if (local.rows.empty()) return InvalidArgument("there are no examples");
+  if (training_.proximal > 0 && local.anchor.size() != dim_) {
+    return InvalidArgument("FedProx needs the weights that the round began with");
+  }
+  if (!local.correction.empty() && local.correction.size() != shared_count_) {
+    return InvalidArgument("the control variates are not of this model");
+  }
+  return OkStatus();
+}
+
+Status NetworkLearner::AddGradient(const LocalTraining& local, std::span<const size_t> rows,
+                                   float scale, std::span<const float> weights,
+                                   std::span<float> sink, Rng& draws, const Cancel& cancel) {
+  Network<float>& network = training_network_.get();
+  const float row_scale = scale / static_cast<float>(rows.size());
   double loss = 0;
   while (!rows.empty()) {
     if (cancel.requested()) return Cancelled("training was cancelled");
     const auto piece = rows.first(std::min(rows.size(), network.rows_max()));
     rows = rows.subspan(piece.size());
-    loss += network.Forward(weights, examples, piece).loss;
+    loss += network.Forward(weights, *local.examples, piece, &draws).loss;
     if (!std::isfinite(loss)) return LossNotFinite();
-    network.Backward(weights, scale, whole ? weights : gradient);
+    network.Backward(weights, row_scale, sink);
   }
-  if (!whole) ApplyMean(weights, gradient, 1.0F);
   return OkStatus();
+}
+
+// to += scale * correction, on what is shared.
+void NetworkLearner::Correct(const LocalTraining& local, float scale, std::span<float> to) const {
+  if (local.correction.empty()) return;
+  const float* from = local.correction.data();
+  for (const ParameterRange& range : shared_) {
+    float* const at = to.data() + range.begin;
+    for (size_t i = 0; i < range.count; ++i) at[i] += scale * from[i];
+    from += range.count;
+  }
+}
+
+// One step on the mean loss of `rows`.
+Status NetworkLearner::Step(const LocalTraining& local, std::span<const size_t> rows,
+                            std::span<float> weights, Rng& draws, const Cancel& cancel) {
+  if (plain() && rows.size() <= training_network_.get().rows_max()) {
+    CHORUS_TRY(AddGradient(local, rows, -rate_, weights, weights, draws, cancel));
+    Correct(local, -rate_, weights);
+    return OkStatus();
+  }
+  gradient_.assign(dim_, 0.0F);
+  CHORUS_TRY(AddGradient(local, rows, 1, weights, gradient_, draws, cancel));
+  if (training_.gradient_l2_norm_max > 0) {
+    const double norm = math::Norm(gradient_);
+    if (!std::isfinite(norm)) return LossNotFinite();
+    const double norm_max = training_.gradient_l2_norm_max;
+    const auto factor = static_cast<float>(norm_max / std::max(norm, norm_max));
+    for (float& value : gradient_) value *= factor;
+  }
+  if (training_.proximal > 0) {
+    // What pulls back to where the round began [LSZSTS20, section 3.2]; personal layers have no
+    // such place.
+    for (const ParameterRange& range : shared_) {
+      const std::span<const float> now = Part(weights, range);
+      const std::span<const float> anchor = Part(local.anchor, range);
+      float* const to = gradient_.data() + range.begin;
+      for (size_t i = 0; i < range.count; ++i) to[i] += training_.proximal * (now[i] - anchor[i]);
+    }
+  }
+  Correct(local, 1, gradient_);
+  optimizer_.Step(weights, gradient_);
+  return OkStatus();
+}
+
+Result<uint64_t> NetworkLearner::Train(const LocalTraining& local, std::span<float> weights,
+                                       Rng& draws, const Cancel& cancel) {
+  CHORUS_TRY(CheckSizes(local, weights));
+  order_.assign(local.rows.begin(), local.rows.end());
+  const size_t batch = std::min<size_t>(training_.batch_size, order_.size());
+  training_network_.Hold(model_, batch);
+  rate_ = RateAt(training_, local.round);
+  optimizer_.Begin(rate_);
+  const uint64_t batches = (order_.size() + batch - 1) / batch;
+  const uint64_t steps = training_.steps > 0 ? training_.steps : training_.epochs * batches;
+  for (uint64_t step = 0; step < steps; ++step) {
+    const size_t begin = step % batches * batch;
+    if (begin == 0) Shuffle(order_, draws);
+    const auto minibatch =
+        std::span<const size_t>(order_).subspan(begin, std::min(batch, order_.size() - begin));
+    CHORUS_TRY(Step(local, minibatch, weights, draws, cancel));
+  }
+  return steps;
+}
+
+Result<Evaluation> NetworkLearner::Evaluate(const Examples& examples, std::span<const size_t> rows,
+                                            std::span<const float> weights, const Cancel& cancel) {
+  CHORUS_TRY(CheckWeights(model_, weights));
+  if (rows.empty()) return Evaluation{};
+  evaluation_network_.Hold(model_, std::min(rows.size(), kEvaluationRows));
+  return EvaluateWith(evaluation_network_.get(), examples, rows, weights, cancel);
 }
 
 template <typename Scalar>
@@ -97,7 +247,7 @@ double LossAndGradientOf(const ModelSpec& model, const Examples& examples,
   for (std::span<const size_t> rest = order; !rest.empty();) {
     const auto piece = rest.first(std::min(rest.size(), network.rows_max()));
     rest = rest.subspan(piece.size());
-    loss += network.Forward(weights, examples, piece).loss;
+    loss += network.Forward(weights, examples, piece, nullptr).loss;
     network.Backward(weights, static_cast<Scalar>(1 / count), gradient);
   }
   return loss / count;
@@ -105,48 +255,41 @@ double LossAndGradientOf(const ModelSpec& model, const Examples& examples,
 
 }  // namespace
 
-Split HoldBack(const Examples& examples, uint32_t percent, Rng& rng) {
-  const size_t count = examples.count();
+Split HoldBack(size_t count, uint32_t percent, Rng& rng) {
   Split split;
-  split.held_back.inputs = examples.inputs;
-  const size_t held = count / 100 * std::min(percent, kHeldBackPercentMax) +
-                      count % 100 * std::min(percent, kHeldBackPercentMax) / 100;
-  if (count < kHoldBackCountMin || held == 0 || !ShapesFit(examples)) {
-    split.train = examples;
-    return split;
-  }
-  std::vector<size_t> order = InOrder(count);
-  Shuffle(order, rng);
-  const auto middle = order.begin() + static_cast<ptrdiff_t>(held);
-  std::sort(order.begin(), middle);
-  std::sort(middle, order.end());
-  split.held_back = Pick(examples, std::span(order).first(held));
-  split.train = Pick(examples, std::span(order).subspan(held));
+  const size_t share = std::min(percent, kHeldBackPercentMax);
+  const size_t held = count / 100 * share + count % 100 * share / 100;
+  split.train = InOrder(count);
+  if (count < kHoldBackCountMin || held == 0) return split;
+  Shuffle(split.train, rng);
+  const auto middle = split.train.begin() + static_cast<ptrdiff_t>(held);
+  split.held_back.assign(split.train.begin(), middle);
+  split.train.erase(split.train.begin(), middle);
+  std::sort(split.held_back.begin(), split.held_back.end());
+  std::sort(split.train.begin(), split.train.end());
   return split;
 }
 
-Status Train(const ModelSpec& model, const TrainingSpec& training, const Examples& examples,
-             std::span<float> weights, Rng& order, const Cancel& cancel) {
-  CHORUS_TRY(CheckExamples(model, examples));
+Result<std::unique_ptr<Learner>> Learner::Create(const ModelSpec& model,
+                                                 const TrainingSpec& training) {
+  CHORUS_TRY(ValidateModel(model));
   CHORUS_TRY(ValidateTraining(training));
-  CHORUS_TRY(CheckWeights(model, weights));
-  std::vector<size_t> rows = InOrder(examples.count());
-  const size_t batch = std::min<size_t>(training.batch_size, rows.size());
-  Network<float> network(model, batch);
-  Weights gradient(network.rows_max() < batch ? weights.size() : 0);
-  for (uint32_t epoch = 0; epoch < training.epochs; ++epoch) {
-    Shuffle(rows, order);
-    for (std::span<const size_t> rest = rows; !rest.empty();) {
-      const auto minibatch = rest.first(std::min(rest.size(), batch));
-      rest = rest.subspan(minibatch.size());
-      CHORUS_TRY(
-          Step(network, examples, minibatch, training.learning_rate, weights, gradient, cancel));
-    }
+  if (model.custom_parameters > 0) {
+    return InvalidArgument("only the host's own Trainer understands a model of custom_parameters");
   }
+  return std::unique_ptr<Learner>(std::make_unique<NetworkLearner>(model, training));
+}
+
+Status Train(const ModelSpec& model, const TrainingSpec& training, const Examples& examples,
+             std::span<float> weights, Rng& draws, const Cancel& cancel) {
+  CHORUS_TRY_ASSIGN(const std::unique_ptr<Learner> learner, Learner::Create(model, training));
+  CHORUS_TRY(CheckExamples(model, examples));
+  const std::vector<size_t> rows = InOrder(examples.count());
+  const Weights anchor(weights.begin(), weights.end());
+  const LocalTraining local = {.examples = &examples, .rows = rows, .anchor = anchor};
+  CHORUS_TRY(learner->Train(local, weights, draws, cancel).status());
   // The last step may have overflowed after its loss was seen.
-  const bool finite =
-      std::all_of(weights.begin(), weights.end(), [](float w) { return std::isfinite(w); });
-  return finite ? OkStatus() : LossNotFinite();
+  return std::isfinite(math::Norm(weights)) ? OkStatus() : LossNotFinite();
 }
 
 double LossAndGradient(const ModelSpec& model, const Examples& examples,
@@ -161,28 +304,10 @@ double LossAndGradientDouble(const ModelSpec& model, const Examples& examples,
 
 Result<Evaluation> Evaluate(const ModelSpec& model, const Examples& examples,
                             std::span<const float> weights, const Cancel& cancel) {
-  CHORUS_TRY(ValidateModel(model));
-  CHORUS_TRY(CheckWeights(model, weights));
-  if (examples.features.empty()) return Evaluation{};
+  CHORUS_TRY_ASSIGN(const std::unique_ptr<Learner> learner, Learner::Create(model, {}));
+  if (examples.features.empty()) return learner->Evaluate(examples, {}, weights, cancel);
   CHORUS_TRY(CheckExamples(model, examples));
-  const std::vector<size_t> order = InOrder(examples.count());
-  Network<float> network(model, std::min(order.size(), kEvaluationRows));
-  double loss = 0;
-  uint64_t right = 0;
-  for (std::span<const size_t> rest = order; !rest.empty();) {
-    if (cancel.requested()) return Cancelled("evaluation was cancelled");
-    const auto piece = rest.first(std::min(rest.size(), network.rows_max()));
-    rest = rest.subspan(piece.size());
-    const auto outcome = network.Forward(weights, examples, piece);
-    loss += outcome.loss;
-    right += outcome.right;
-  }
-  if (!std::isfinite(loss)) {
-    return Aborted("the loss is not a finite number: the weights have diverged");
-  }
-  const auto count = static_cast<double>(order.size());
-  return Evaluation{
-      .count = order.size(), .loss = loss / count, .accuracy = static_cast<double>(right) / count};
+  return learner->Evaluate(examples, InOrder(examples.count()), weights, cancel);
 }
 
 void ApplyMean(std::span<float> weights, std::span<const float> mean, float rate) {

@@ -10,18 +10,18 @@
 #include <type_traits>
 
 #include "base/limits.h"
+#include "math/encode_kernels.h"
 #include "math/math.h"
 
 namespace chorus::math {
 namespace {
 
-// Rounding keeps 32 bits for a value and 32 for its fraction; sums are read as int64_t.
+// Contributions are read as int32_t, sums as int64_t.
 constexpr uint32_t kBoundMax = (1U << 31U) - 1;
 constexpr int kProductBitsMax = 62;
 // A clipped update may stand above the clip by what float arithmetic rounds, and no more.
 constexpr double kNormTolerance = 1e-6;
 constexpr size_t kBlock = 4'096;  // values that share one draw of randomness
-constexpr size_t kLanes = 8;      // independent sums, so that additions need not wait
 
 int BitsOf(unsigned __int128 value) {
   const auto high = static_cast<uint64_t>(value >> 64U);
@@ -69,21 +69,93 @@ Status CheckContribution(const FixedPoint& encoding, const Contribution& contrib
   return OkStatus();
 }
 
-// floor(value + u) for a uniform u = random / 2^32: one of the two integers next to `value`, which
-// is the expectation to within 2^-32; an integer stays as it is. |value| < 2^31. In integers,
-// because a comparison of doubles would become a branch that depends on the value.
-inline int64_t RoundRandomly(double value, uint32_t random) {
-  return (static_cast<int64_t>(value * 0x1p32) + random) >> 32U;
+// --- the portable loops ------------------------------------------------------------------------
+
+template <typename Word>
+void RoundAll(const float* values, size_t count, float scale, float bound, const uint16_t* random,
+              Word* out) {
+  for (size_t i = 0; i < count; ++i) {
+    const float inside = std::min(std::max(values[i] * scale, -bound), bound);
+    out[i] = static_cast<Word>(RoundRandomly(inside, random[i]));
+  }
 }
+
+using Lanes = std::array<double, kEncodeLanes>;
+
+void SquareAll(const float* values, size_t count, Lanes& lanes) {
+  for (size_t i = 0; i < count; i += kEncodeLanes) {
+    for (size_t lane = 0; lane < kEncodeLanes; ++lane) {
+      const double value = values[i + lane];
+      lanes[lane] += value * value;
+    }
+  }
+}
+
+void SubtractAll(float* values, const float* base, size_t count, Lanes& lanes) {
+  for (size_t i = 0; i < count; ++i) values[i] -= base[i];
+  SquareAll(values, count, lanes);
+}
+
+constexpr EncodeKernel kPortable = {.round16 = RoundAll<uint16_t>,
+                                    .round32 = RoundAll<uint32_t>,
+                                    .round64 = RoundAll<uint64_t>,
+                                    .square = SquareAll,
+                                    .subtract = SubtractAll};
+
+const EncodeKernel& FastestKernel() {
+  static const EncodeKernel& fastest = []() -> const EncodeKernel& {
+    for (const EncodePath path : {EncodePath::kAvx512, EncodePath::kAvx2}) {
+      if (const EncodeKernel* kernel = EncodeKernelFor(path); kernel != nullptr) return *kernel;
+    }
+    return kPortable;
+  }();
+  return fastest;
+}
+
+auto RoundingFor(const EncodeKernel& kernel, const uint16_t*) { return kernel.round16; }
+auto RoundingFor(const EncodeKernel& kernel, const uint32_t*) { return kernel.round32; }
+auto RoundingFor(const EncodeKernel& kernel, const uint64_t*) { return kernel.round64; }
+
+// How values become integers: in single precision where that holds both the bound and the scale.
+// The product's rounding is then of the order of what a float value itself was rounded by.
+struct Scaling {
+  double scale = 0;
+  double bound = 0;
+  bool narrow() const {
+    return bound <= static_cast<double>(kNarrowBoundMax) && scale > 0x1p-100 && scale < 0x1p100;
+  }
+};
 
 // Writes values * scale, cut to [-bound, bound] and rounded, to `out`.
 template <typename Word>
-void RoundBlock(std::span<const float> values, double scale, double bound, const uint32_t* random,
+void RoundBlock(std::span<const float> values, const Scaling& scaling, const uint16_t* random,
                 Word* out) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double inside = std::min(std::max(values[i] * scale, -bound), bound);
-    out[i] = static_cast<Word>(RoundRandomly(inside, random[i]));
+  if (!scaling.narrow()) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double scaled = static_cast<double>(values[i]) * scaling.scale;
+      const double inside = std::min(std::max(scaled, -scaling.bound), scaling.bound);
+      out[i] = static_cast<Word>(RoundRandomly(inside, random[i]));
+    }
+    return;
   }
+  const auto scale = static_cast<float>(scaling.scale);
+  const auto bound = static_cast<float>(scaling.bound);
+  const size_t whole = values.size() / kEncodeLanes * kEncodeLanes;
+  RoundingFor(FastestKernel(), out)(values.data(), whole, scale, bound, random, out);
+  RoundAll(values.data() + whole, values.size() - whole, scale, bound, random + whole, out + whole);
+}
+
+// Sum of squares of at most kBlock values, which `square` adds to lanes for whole multiples.
+template <typename Square>
+double BlockOfSquares(size_t count, const float* values, Square square) {
+  Lanes lanes{};
+  const size_t whole = count / kEncodeLanes * kEncodeLanes;
+  square(whole, lanes);
+  for (size_t i = whole; i < count; ++i) {
+    const double value = values[i];
+    lanes[0] += value * value;
+  }
+  return std::accumulate(lanes.begin(), lanes.end(), 0.0);
 }
 
 // The random numbers of one block, wiped when done.
@@ -95,7 +167,7 @@ class RandomBlock {
   RandomBlock& operator=(const RandomBlock&) = delete;
 
   // `count` <= kBlock fresh numbers.
-  const uint32_t* Draw(size_t count) {
+  const uint16_t* Draw(size_t count) {
     rng_.Fill(Raw(count));
     return words_.data();
   }
@@ -106,7 +178,7 @@ class RandomBlock {
   }
 
   Rng& rng_;
-  std::array<uint32_t, kBlock> words_{};
+  std::array<uint16_t, kBlock> words_{};
 };
 
 // The largest absolute value among the words of a sum, read as `bits` wide.
@@ -193,24 +265,34 @@ MetricSums MetricsOf(const FixedPoint& encoding, const Sum& sum) {
 
 }  // namespace
 
+const EncodeKernel* EncodeKernelFor(EncodePath path) {
+  return path == EncodePath::kPortable ? &kPortable : EncodeKernelOfX86(path);
+}
+
 double Norm(std::span<const float> values) {
+  const EncodeKernel& kernel = FastestKernel();
   double total = 0;
   while (!values.empty()) {
     const std::span<const float> block = values.first(std::min(kBlock, values.size()));
-    std::array<double, kLanes> lanes{};
-    size_t i = 0;
-    for (; i + kLanes <= block.size(); i += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        const double value = block[i + lane];
-        lanes[lane] += value * value;
-      }
-    }
-    for (; i < block.size(); ++i) {
-      const double value = block[i];
-      lanes[0] += value * value;
-    }
-    total += std::accumulate(lanes.begin(), lanes.end(), 0.0);
+    total += BlockOfSquares(block.size(), block.data(), [&](size_t whole, Lanes& lanes) {
+      kernel.square(block.data(), whole, lanes);
+    });
     values = values.subspan(block.size());
+  }
+  return std::sqrt(total);
+}
+
+double SubtractForNorm(std::span<float> values, std::span<const float> base) {
+  const EncodeKernel& kernel = FastestKernel();
+  double total = 0;
+  for (size_t begin = 0; begin < values.size(); begin += kBlock) {
+    const std::span<float> block = values.subspan(begin, std::min(kBlock, values.size() - begin));
+    const float* less = base.data() + begin;
+    const size_t whole = block.size() / kEncodeLanes * kEncodeLanes;
+    for (size_t i = whole; i < block.size(); ++i) block[i] -= less[i];
+    total += BlockOfSquares(block.size(), block.data(), [&](size_t, Lanes& lanes) {
+      kernel.subtract(block.data(), less, whole, lanes);
+    });
   }
   return std::sqrt(total);
 }
@@ -244,21 +326,30 @@ Result<FixedPoint> FixedPointFor(uint64_t dim, const ClipSpec& clip, const Encod
 
 Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
                           Rng& rounding) {
+  return Encode(encoding, contribution, rounding, RingVector());
+}
+
+Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
+                          Rng& rounding, RingVector memory) {
   CHORUS_TRY(CheckEncoding(encoding));
   CHORUS_TRY(CheckContribution(encoding, contribution));
   const uint64_t examples = std::min<uint64_t>(contribution.examples, encoding.examples_max);
   const uint64_t evaluated = std::min<uint64_t>(contribution.evaluated, encoding.examples_max);
   const double bound = encoding.bound;
   const double weight_max = encoding.examples_max;
-  const double scale = static_cast<double>(examples) / weight_max * (bound / encoding.clip);
+  const Scaling scaling = {
+      .scale = static_cast<double>(examples) / weight_max * (bound / encoding.clip),
+      .bound = bound};
 
-  RingVector vector = ZeroVector(encoding.vector_dim(), encoding.bits);
+  const bool fits = DimOf(memory) == encoding.vector_dim() &&
+                    memory.index() == ZeroVector(0, encoding.bits).index();
+  RingVector vector = fits ? std::move(memory) : ZeroVector(encoding.vector_dim(), encoding.bits);
   RandomBlock random(rounding);
   std::visit(
       [&](auto& words) {
         for (uint64_t begin = 0; begin < encoding.dim; begin += kBlock) {
           const size_t count = std::min<uint64_t>(kBlock, encoding.dim - begin);
-          RoundBlock(contribution.update.subspan(begin, count), scale, bound, random.Draw(count),
+          RoundBlock(contribution.update.subspan(begin, count), scaling, random.Draw(count),
                      words.data() + begin);
         }
       },

@@ -60,6 +60,9 @@ struct FixedPoint {
 // largest dim. Not finite exactly when a value is not. One sum for clipping and encoding, so that
 // what one made the other accepts.
 double Norm(std::span<const float> values);
+// values -= base, both of one size, and gives back what Norm gives of the differences: what became
+// of weights, less what they were, in one pass.
+double SubtractForNorm(std::span<float> values, std::span<const float> base);
 
 // The fewest bits that cannot wrap: 1 + ceil(log2(n_max * bound + 1)).
 int BitsFor(uint64_t n_max, uint64_t bound);
@@ -86,6 +89,10 @@ struct Contribution {
 // input: wipe it.
 Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
                           Rng& rounding);
+// The same in the memory of `memory`, what it held gone, where that has the shape: for whoever
+// encodes for many clients in turn.
+Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
+                          Rng& rounding, RingVector memory);
 
 struct Mean {
   std::vector<float> update;  // [dim], weighted by examples

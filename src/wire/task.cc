@@ -8,15 +8,17 @@
 #include "base/hex.h"
 #include "base/limits.h"
 #include "chorus/v1/types.pb.h"
+#include "wire/learning.h"
 #include "wire/proto.h"
 #include "wire/wire.h"
 
 namespace chorus::wire {
 namespace {
 
-static_assert(static_cast<int>(Activation::kSigmoid) == v1::ACTIVATION_SIGMOID &&
-                  static_cast<int>(Loss::kSquaredError) == v1::LOSS_SQUARED_ERROR &&
-                  static_cast<int>(OneShotSet::kOsa4096) == v1::ONE_SHOT_SET_OSA_4096 &&
+using wire::Read;
+using wire::Write;
+
+static_assert(static_cast<int>(OneShotSet::kOsa4096) == v1::ONE_SHOT_SET_OSA_4096 &&
                   static_cast<int>(OneShotSet::kOsa8192) == v1::ONE_SHOT_SET_OSA_8192,
               "the plain enumerations share their numbers with the schema");
 static_assert(limits::kStepDeadlineMax.count() <= UINT32_MAX, "a deadline is a uint32 on the wire");
@@ -64,31 +66,6 @@ Status Read(const v1::Deadlines& from, DeadlineSpec& to) {
   return OkStatus();
 }
 
-void Write(const ModelSpec& from, v1::Model& to) {
-  to.set_inputs(from.inputs);
-  for (const LayerSpec& layer : from.layers) {
-    v1::Layer& out = *to.add_layers();
-    out.set_units(layer.units);
-    out.set_activation(static_cast<v1::Activation>(layer.activation));
-  }
-  to.set_loss(static_cast<v1::Loss>(from.loss));
-}
-
-// `from` has passed CheckValues, so its enumerations are known.
-Status Read(const v1::Model& from, ModelSpec& to) {
-  CHORUS_TRY(Between(from.inputs(), 1, limits::kUnitsMax, "model.inputs"));
-  CHORUS_TRY(Between(static_cast<uint64_t>(from.layers_size()), 1, limits::kLayersMax,
-                     "the number of model.layers"));
-  to.inputs = from.inputs();
-  for (const v1::Layer& layer : from.layers()) {
-    CHORUS_TRY(Between(layer.units(), 1, limits::kUnitsMax, "units of a layer"));
-    to.layers.push_back(
-        {.units = layer.units(), .activation = static_cast<Activation>(layer.activation())});
-  }
-  to.loss = static_cast<Loss>(from.loss());
-  return OkStatus();
-}
-
 v1::Protocol ProtocolOnTheWire(Protocol protocol) {
   if (protocol == Protocol::kPlain) return v1::PROTOCOL_PLAIN;
   return protocol == Protocol::kOneShot ? v1::PROTOCOL_ONE_SHOT : v1::PROTOCOL_SECAGG;
@@ -131,12 +108,8 @@ Status Read(const v1::OneShot& from, OneShotSpec& to) {
 
 void Write(const TaskSpec& from, v1::Task& to) {
   to.set_name(from.name);
-  Write(from.model, *to.mutable_model());
-  v1::Training& training = *to.mutable_training();
-  training.set_epochs(from.training.epochs);
-  training.set_batch_size(from.training.batch_size);
-  training.set_learning_rate(from.training.learning_rate);
-  training.set_held_back_percent(from.training.held_back_percent);
+  if (from.queries.empty()) Write(from.model, *to.mutable_model());
+  Write(from.training, *to.mutable_training());
   to.mutable_clip()->set_update_l2_norm_max(from.clip.update_l2_norm_max);
   to.mutable_encoding()->set_bound(from.encoding.bound);
   to.mutable_encoding()->set_examples_max(from.encoding.examples_max);
@@ -159,6 +132,7 @@ void Write(const TaskSpec& from, v1::Task& to) {
   Write(from.deadlines, *to.mutable_deadlines());
   to.set_rounds(from.rounds);
   to.set_server_learning_rate(from.server_learning_rate);
+  WriteServer(from, to);
 }
 
 Status Read(const v1::Task& from, TaskSpec& to) {
@@ -166,18 +140,15 @@ Status Read(const v1::Task& from, TaskSpec& to) {
   if (CleanText(from.name(), kNameBytesMax) != from.name())
     return InvalidArgument("name must be UTF-8 without control characters, of at most " +
                            std::to_string(kNameBytesMax) + " bytes");
-  if (!from.has_model()) return InvalidArgument("the task has no model: set model");
+  if (!from.has_model() && from.queries().empty())
+    return InvalidArgument("the task has no model: set model, or queries for analytics");
   if (from.protocol() == v1::PROTOCOL_UNSPECIFIED)
     return InvalidArgument("the task has no protocol: set protocol");
   to.name = from.name();
   to.protocol = ProtocolOf(from.protocol());
-  CHORUS_TRY(Read(from.model(), to.model));
-  const v1::Training& training = from.training();
-  Take(training.has_epochs(), training.epochs(), to.training.epochs);
-  Take(training.has_batch_size(), training.batch_size(), to.training.batch_size);
-  Take(training.has_learning_rate(), training.learning_rate(), to.training.learning_rate);
-  Take(training.has_held_back_percent(), training.held_back_percent(),
-       to.training.held_back_percent);
+  if (from.has_model()) CHORUS_TRY(Read(from.model(), to.model));
+  CHORUS_TRY(ReadServer(from, to));
+  Read(from.training(), to.training);
   Take(from.clip().has_update_l2_norm_max(), from.clip().update_l2_norm_max(),
        to.clip.update_l2_norm_max);
   Take(from.encoding().has_bound(), from.encoding().bound(), to.encoding.bound);

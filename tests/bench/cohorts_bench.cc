@@ -50,7 +50,8 @@ class CountedCore final : public Core {
   }
   Time NextTick() const override { return core_->NextTick(); }
   std::vector<CoordinatorEvent> TakeEvents() override { return core_->TakeEvents(); }
-  const Weights& weights() const override { return core_->weights(); }
+  Weights weights() const override { return core_->weights(); }
+  std::vector<int64_t> answers() const override { return core_->answers(); }
 
   double seconds() const { return seconds_; }
   size_t peak_bytes() const { return account_.peak; }

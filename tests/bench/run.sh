@@ -6,9 +6,11 @@
 #   tests/bench/run.sh cohorts  10,000 clients as ten parallel cohorts
 #   tests/bench/run.sh one_shot OneShot: client, folding, opening, 10,000 clients in one session;
 #                               ten minutes, 5 GB; names of figures after it run only those
+#   tests/bench/run.sh learning speed of training and simulation, rounds to accuracy on real data
+#                               from the folder CHORUS_DATA; five minutes; names likewise
 set -eu
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 
 case ${1:-} in
   --help|-h) usage; exit 0 ;;
@@ -28,5 +30,9 @@ cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
 cmake --build "$root/build" --target "$1_bench" >/dev/null
 name=$1
 shift
+if [ -z "${CHORUS_DATA:-}" ] && [ -d "$root/../shared/data" ]; then
+  CHORUS_DATA=$(cd "$root/../shared/data" && pwd)
+  export CHORUS_DATA
+fi
 if [ "$name" = rounds ]; then set -- "$@" "$root/build/rounds.txt"; fi
 exec "$root/build/tests/bench/${name}_bench" "$@"

@@ -63,7 +63,13 @@ run_one() {
   printf '%-20s %9s runs %7s/s  coverage %5s, new %4s  crashes %s\n' "$name" \
     "$(statistic number_of_executed_units)" "$(statistic average_exec_per_sec)" "${before:-0}" \
     "$((${after:-0} - ${before:-0}))" "$findings"
-  [ "$findings" -eq 0 ] || grep -m 3 -E 'a law is broken|ERROR|runtime error|SUMMARY' "$log"
+  if [ "$findings" -ne 0 ]; then
+    grep -m 3 -E 'a law is broken|ERROR|runtime error|SUMMARY' "$log" || tail -n 3 "$log"
+    # In base64, since a machine that others own is often gone with its files.
+    for input in "$found/$name-"*; do
+      [ ! -f "$input" ] || echo "$(basename "$input"): $(base64 -w 0 "$input")"
+    done
+  fi
   [ "$findings" -eq 0 ]
 }
 

@@ -1,0 +1,221 @@
+// `chorus results`: what the clients answered to a task's queries, out of a coordinator's state, as
+// tables or as JSON.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "chorus/analytics.h"
+#include "cli/command.h"
+#include "cli/files.h"
+#include "cli/results.h"
+#include "wire/wire.h"
+
+namespace chorus::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const char* KindName(QueryKind kind) {
+  switch (kind) {
+    case QueryKind::kCount:
+      return "count";
+    case QueryKind::kHistogram:
+      return "histogram";
+    case QueryKind::kMean:
+      return "mean";
+    case QueryKind::kTable:
+      return "table";
+    case QueryKind::kMoments:
+      return "moments";
+  }
+  return "unknown";
+}
+
+std::string Number(double value) {
+  std::ostringstream text;
+  text.precision(10);
+  text << value;
+  return text.str();
+}
+
+// --- tables ---
+
+void PrintHistogram(const QueryAnswer& answer) {
+  const size_t bins = answer.edges.size() - 1;
+  for (size_t i = 0; i < answer.histogram.size(); ++i) {
+    const std::string where =
+        i == 0      ? "below " + Number(answer.edges.front())
+        : i <= bins ? "[" + Number(answer.edges[i - 1]) + ", " + Number(answer.edges[i]) + ")"
+                    : Number(answer.edges.back()) + " and above";
+    std::printf("  %-28s %12lld\n", where.c_str(), static_cast<long long>(answer.histogram[i]));
+  }
+}
+
+void PrintMoments(const QueryAnswer& answer) {
+  const bool table = answer.kind == QueryKind::kTable;
+  std::printf("  %6s %12s %18s %18s\n", table ? "arm" : "", "count", "mean", "variance");
+  for (size_t i = 0; i < answer.moments.size(); ++i) {
+    const Moments& moments = answer.moments[i];
+    std::printf("  %6s %12lld %18s %18s\n", table ? std::to_string(i).c_str() : "",
+                static_cast<long long>(moments.count), Number(moments.mean).c_str(),
+                Number(moments.variance).c_str());
+  }
+  if (table) std::printf("  of no arm: %lld\n", static_cast<long long>(answer.left_out));
+}
+
+// Rows and columns are the constant one, then the query's columns.
+void PrintProducts(const QueryAnswer& answer, const QuerySpec& query) {
+  const size_t size = query.columns.size() + 1;
+  std::printf("  products in units of %s\n  %10s", Number(query.unit).c_str(), "");
+  for (size_t k = 0; k < size; ++k) {
+    const std::string name = k == 0 ? "1" : "column " + std::to_string(query.columns[k - 1]);
+    std::printf(" %16s", name.c_str());
+  }
+  std::printf("\n");
+  for (size_t j = 0; j < size; ++j) {
+    const std::string name = j == 0 ? "1" : "column " + std::to_string(query.columns[j - 1]);
+    std::printf("  %10s", name.c_str());
+    for (size_t k = 0; k < size; ++k) {
+      std::printf(" %16lld", static_cast<long long>(answer.products[j * size + k]));
+    }
+    std::printf("\n");
+  }
+}
+
+void PrintAnswer(const QueryAnswer& answer, const QuerySpec& query) {
+  std::printf("%s (%s)\n", answer.name.c_str(), KindName(answer.kind));
+  switch (answer.kind) {
+    case QueryKind::kCount:
+      std::printf("  %lld examples of %lld clients\n", static_cast<long long>(answer.examples),
+                  static_cast<long long>(answer.clients));
+      return;
+    case QueryKind::kHistogram:
+      return PrintHistogram(answer);
+    case QueryKind::kMean:
+    case QueryKind::kTable:
+      return PrintMoments(answer);
+    case QueryKind::kMoments:
+      return PrintProducts(answer, query);
+  }
+}
+
+// --- JSON ---
+
+Json JsonOf(const Moments& moments) {
+  return {{"count", moments.count},
+          {"sum_in_units", moments.sum},
+          {"sum_of_squares_in_units", moments.sum_of_squares},
+          {"mean", moments.mean},
+          {"variance", moments.variance}};
+}
+
+Json JsonOf(const QueryAnswer& answer, const QuerySpec& query) {
+  Json json = {{"name", answer.name}, {"kind", KindName(answer.kind)}};
+  switch (answer.kind) {
+    case QueryKind::kCount:
+      json["examples"] = answer.examples;
+      json["clients"] = answer.clients;
+      return json;
+    case QueryKind::kHistogram:
+      json["edges"] = answer.edges;
+      json["below"] = answer.histogram.front();
+      json["bins"] = std::vector<int64_t>(answer.histogram.begin() + 1, answer.histogram.end() - 1);
+      json["above"] = answer.histogram.back();
+      return json;
+    case QueryKind::kMean:
+      json["unit"] = query.unit;
+      json["moments"] = JsonOf(answer.moments.front());
+      return json;
+    case QueryKind::kTable:
+      json["unit"] = query.unit;
+      for (const Moments& moments : answer.moments) json["arms"].push_back(JsonOf(moments));
+      json["left_out"] = answer.left_out;
+      return json;
+    case QueryKind::kMoments:
+      json["unit"] = query.unit;
+      json["columns"] = query.columns;
+      json["products_in_units"] = answer.products;
+      return json;
+  }
+  return json;
+}
+
+class ShowResults final : public Command {
+ public:
+  explicit ShowResults(CLI::App& tool)
+      : app_(*tool.add_subcommand("results", "Show what clients answered to a task's queries.")) {
+    app_.add_option("--state", state_, "State folder of a coordinator that is not running.")
+        ->required();
+    app_.add_option("--task", task_, "Name of the task.")->required();
+    app_.add_option("--round", round_, "Which round's answers. Default: the last that committed.");
+    app_.add_option("--json", json_, "JSON file to write them to; replaced when it exists.");
+  }
+  CLI::App& app() override { return app_; }
+
+  Status Run() override {
+    CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenState(state_, /*make=*/false));
+    CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, FindTask(*store, task_));
+    if (!record.has_value()) {
+      return NotFound("the state folder has no task of this name; check --task");
+    }
+    CHORUS_TRY_ASSIGN(const TaskSpec task, wire::DecodeTask(record->spec));
+    if (task.queries.empty()) {
+      return InvalidArgument("the task trains a model and asks no queries; see chorus export");
+    }
+    CHORUS_TRY_ASSIGN(const RoundReport round, FindRound(*store, record->id));
+    CHORUS_TRY_ASSIGN(const std::vector<int64_t> cells, LoadAnswers(*store, round, task));
+    CHORUS_TRY_ASSIGN(const std::vector<QueryAnswer> answers, ReadAnswers(task.queries, cells));
+    std::printf("task %s, round %llu: %llu examples of %u clients\n", task.name.c_str(),
+                static_cast<unsigned long long>(round.round),
+                static_cast<unsigned long long>(round.examples), round.contributors);
+    for (size_t i = 0; i < answers.size(); ++i) PrintAnswer(answers[i], task.queries[i]);
+    if (json_.empty()) return OkStatus();
+    return WriteJson(task, round, answers);
+  }
+
+ private:
+  Result<RoundReport> FindRound(Store& store, const TaskId& task) const {
+    CHORUS_TRY_ASSIGN(std::vector<RoundReport> rounds, CommittedRounds(store, task));
+    if (rounds.empty()) return NotFound("no round of the task has committed yet");
+    if (!round_.has_value()) return std::move(rounds.back());
+    const auto found = std::find_if(rounds.begin(), rounds.end(), [this](const RoundReport& round) {
+      return round.round == *round_;
+    });
+    if (found != rounds.end()) return std::move(*found);
+    return NotFound("round " + std::to_string(*round_) + " has not committed; see --round");
+  }
+
+  Status WriteJson(const TaskSpec& task, const RoundReport& round,
+                   const std::vector<QueryAnswer>& answers) const {
+    Json json = {{"format", "chorus results 1"},
+                 {"task", task.name},
+                 {"round", round.round},
+                 {"clients", round.contributors},
+                 {"examples", round.examples}};
+    for (size_t i = 0; i < answers.size(); ++i) {
+      json["queries"].push_back(JsonOf(answers[i], task.queries[i]));
+    }
+    const std::string text = json.dump(2) + "\n";
+    CHORUS_TRY(WriteFile(json_, ViewOf(text), WriteOptions{.existing = Existing::kReplace}));
+    std::printf("JSON: %s\n", json_.c_str());
+    return OkStatus();
+  }
+
+  CLI::App& app_;
+  std::string state_;
+  std::string task_;
+  std::optional<uint64_t> round_;
+  std::string json_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> NewResults(CLI::App& tool) { return std::make_unique<ShowResults>(tool); }
+
+}  // namespace chorus::cli
