@@ -67,7 +67,7 @@ Examples ExamplesOf(const std::vector<std::vector<float>>& rows) {
 }
 
 Result<std::vector<int64_t>> CellsOf(const QuerySpec& query, const Examples& examples) {
-  return AnswerQueries(std::span(&query, 1), examples, 1'000);
+  return AnswerQueries(std::span(&query, 1), examples, 1'000, Cancel());
 }
 
 // --- one client's cells ---
@@ -102,7 +102,7 @@ TEST(HistogramQuery, LosesNoExampleToRounding) {
   rows.push_back({0.1F, 0, 0});
   rows.push_back({std::nextafter(0.7F, 0.0F), 0, 0});
   rows.push_back({0.7F, 0, 0});
-  const auto cells = AnswerQueries(std::span(&query, 1), ExamplesOf(rows), 2'000);
+  const auto cells = AnswerQueries(std::span(&query, 1), ExamplesOf(rows), 2'000, Cancel());
   ASSERT_THAT(cells, IsOk());
   int64_t sum = 0;
   for (const int64_t cell : *cells) sum += cell;
@@ -146,7 +146,46 @@ TEST(Queries, ReadTheLabelAndTheTargetsAsColumnsAfterTheFeatures) {
 TEST(Queries, LookAtAClientsFirstExamplesOnly) {
   const Examples examples = ExamplesOf({{0, 1, 0}, {0, 2, 0}, {0, 3, 0}});
   const std::vector<QuerySpec> queries = {Count(), Mean()};
-  EXPECT_THAT(AnswerQueries(queries, examples, 2), HoldsValue(ElementsAre(2, 1, 2, 6, 4 + 16)));
+  EXPECT_THAT(AnswerQueries(queries, examples, 2, Cancel()),
+              HoldsValue(ElementsAre(2, 1, 2, 6, 4 + 16)));
+}
+
+// A clock that moves a millisecond each time somebody looks.
+class CountingClock final : public Clock {
+ public:
+  Time Now() const override { return Time(++looks); }
+  int64_t UnixSeconds() const override { return 0; }
+  mutable int64_t looks = 0;
+};
+
+TEST(Queries, StopWhenAskedOrWhenNobodyWaitsAnyMore) {
+  const Examples examples = ExamplesOf(std::vector<std::vector<float>>(1'000, {1, 2, 0}));
+  Cancel cancel;
+  cancel.Request();
+  for (const QuerySpec& query : {Count(), Histogram(), Mean(), Table(), Regression()}) {
+    const std::span<const QuerySpec> queries(&query, 1);
+    EXPECT_THAT(AnswerQueries(queries, examples, 1'000, cancel), HasCode(Code::kCancelled));
+    const Cancel none;
+    CountingClock clock;  // 1,000 examples are four pieces of at most 256
+    EXPECT_THAT(AnswerQueries(queries, examples, 1'000, Stop(none, &clock, Time(4))), IsOk());
+    EXPECT_EQ(clock.looks, 4);
+    CountingClock late;
+    EXPECT_THAT(AnswerQueries(queries, examples, 1'000, Stop(none, &late, Time(3))),
+                HasCode(Code::kDeadlineExceeded));
+  }
+}
+
+TEST(Queries, StopWithinOneExampleOfManyMoments) {
+  QuerySpec query = Regression();
+  query.columns.clear();
+  Examples examples;
+  examples.inputs = 1'024;
+  examples.features.assign(size_t{3} * examples.inputs, 1.0F);
+  for (uint32_t column = 0; column < examples.inputs; ++column) query.columns.push_back(column);
+  const Cancel cancel;
+  CountingClock clock;
+  EXPECT_THAT(AnswerQueries(std::span(&query, 1), examples, 3, Stop(cancel, &clock)), IsOk());
+  EXPECT_EQ(clock.looks, 3);
 }
 
 TEST(Queries, RefuseExamplesThatDoNotHaveTheirColumns) {
@@ -205,6 +244,16 @@ TEST(ValidateQueries, NamesTheQueryAndTheField) {
               refused("columns must name at least one"));
   EXPECT_THAT(Validate(With(Regression(), [](QuerySpec& q) { q.columns.assign(1'025, 0); })),
               refused("columns are at most 1024"));
+  EXPECT_THAT(Validate(With(Regression(),
+                            [](QuerySpec& q) {
+                              q.columns = {1, 0, 1};
+                            })),
+              refused("columns name one twice"));
+  EXPECT_THAT(Validate(With(Table(),
+                            [](QuerySpec& q) {
+                              q.columns = {1, 1};
+                            })),
+              refused("columns name one twice"));
   EXPECT_THAT(Validate(With(Mean(), [](QuerySpec& q) { q.high = q.low; })),
               refused("low must be below high"));
   EXPECT_THAT(Validate(With(Mean(), [](QuerySpec& q) { q.high = INFINITY; })),
@@ -280,7 +329,7 @@ TEST(CellSums, SayExactlyWhatOneComputationOverAllExamplesSays) {
   for (uint32_t client = 0; client < kClients; ++client) {
     const Examples own = RandomExamples(rng);
     all.features.insert(all.features.end(), own.features.begin(), own.features.end());
-    const auto cells = AnswerQueries(queries, own, spec.examples_max);
+    const auto cells = AnswerQueries(queries, own, spec.examples_max, Cancel());
     ASSERT_THAT(cells, IsOk());
     const auto vector = EncodeCells(*encoding, *cells, own.count());
     ASSERT_THAT(vector, IsOk());
@@ -288,7 +337,7 @@ TEST(CellSums, SayExactlyWhatOneComputationOverAllExamplesSays) {
                 IsOk());
   }
   math::ReduceBits(sum.values, encoding->bits);
-  auto expected = AnswerQueries(queries, all, UINT32_MAX);
+  auto expected = AnswerQueries(queries, all, UINT32_MAX, Cancel());
   ASSERT_THAT(expected, IsOk());
   (*expected)[1] = kClients;
   EXPECT_THAT(DecodeCells(*encoding, sum), HoldsValue(*expected));
@@ -406,9 +455,11 @@ TEST(CanonicalContribution, TellsQueriesApartByEverythingThatFillsTheirCells) {
   EXPECT_TRUE(differs([](QuerySpec& q) { q.high = 9; }));
   EXPECT_TRUE(differs([](QuerySpec& q) { q.bins = 3; }));
   EXPECT_TRUE(differs([](QuerySpec& q) { q.unit = 1; }));
+  EXPECT_EQ(CanonicalSubject(task), before);
   task.queries.clear();
   task.model = {.inputs = 3, .layers = {{.units = 2}}};
   EXPECT_EQ(CanonicalContribution(task), CanonicalLayout(task.model));
+  EXPECT_EQ(CanonicalSubject(task), CanonicalModel(task.model));
 }
 
 }  // namespace

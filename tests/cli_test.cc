@@ -347,6 +347,33 @@ TEST_F(CliTest, SaysWhatIsWrongWithATask) {
   EXPECT_THAT(absent.output, HasSubstr("none"));
 }
 
+TEST_F(CliTest, SimulatesQueriesOverAllThatTheClientsHave) {
+  std::ofstream(In("task")) << "name: \"ages\"\nprotocol: PROTOCOL_PLAIN\n"
+                               "queries { name: \"people\" kind: QUERY_KIND_COUNT }\n"
+                               "cohort { minimum: 4 target: 4 maximum: 4 }\nrounds: 1\n";
+  std::ofstream data(In("data.csv"));
+  data << "age\n";
+  for (int i = 0; i < 40; ++i) data << i << "\n";
+  data.close();
+  const std::vector<std::string> command = {"simulate", "--task",       In("task"),
+                                            "--data",   In("data.csv"), "--clients",
+                                            "4",        "--report",     In("run.html")};
+  const Outcome outcome = RunTool(command);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("40 examples of 4 clients"));
+  EXPECT_THAT(Content("run.html"), HasSubstr("40 examples of 4 clients"));
+  EXPECT_THAT(Content("run.json"), HasSubstr("\"examples\": 40"));
+  EXPECT_THAT(Content("run.csv"), HasSubstr(",40,4\n"));
+  for (const std::string option :
+       {"--out", "--start", "--target-accuracy", "--test-percent", "--test-clients"}) {
+    std::vector<std::string> refused = command;
+    refused.insert(refused.end(), {option, "1"});
+    const Outcome no = RunTool(refused);
+    EXPECT_EQ(no.exit_code, 1) << option;
+    EXPECT_THAT(no.output, HasSubstr(option + " is for tasks that train a model"));
+  }
+}
+
 TEST_F(CliTest, ExportsNothingFromAnEmptyFolder) {
   const Outcome outcome =
       RunTool({"export", "--state", folder_, "--task", "a", "--out", In("model")});

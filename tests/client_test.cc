@@ -373,6 +373,28 @@ TEST(Session, GivesUpARoundThatOutlivesItsDeadlines) {
   EXPECT_THAT(world.Find(Kind::kRoundLost)->status, HasCode(Code::kDeadlineExceeded));
 }
 
+TEST(Session, StopsTrainingThatOutlivesItsRound) {
+  for (const bool asks : {false, true}) {
+    PlainWorld world;
+    if (asks) {
+      world.task.model = {};
+      world.task.queries = {{.name = "count"}};
+      world.options.policy.allow_analytics = true;
+      world.options.policy.analytics_cohort_min = 1;
+    }
+    world.Invite(1, world.task);
+    ASSERT_TRUE(
+        world.Run([&] { return std::holds_alternative<WorkAction>(world.session->Next()); }));
+    world.clock.now += LongestRound(world.task.deadlines) + milliseconds(1);
+    world.session->Work();
+    for (ClientEvent& event : world.session->TakeEvents()) world.events.push_back(event);
+    EXPECT_EQ(world.Find(Kind::kTrained), nullptr);
+    ASSERT_NE(world.Find(Kind::kRoundLost), nullptr);
+    EXPECT_THAT(world.Find(Kind::kRoundLost)->status,
+                HasCodeAndText(Code::kDeadlineExceeded, "took longer than its round allows"));
+  }
+}
+
 // --- a bad coordinator ---------------------------------------------------------------------------
 
 TEST(Session, DropsACoordinatorThatMakesNoSense) {

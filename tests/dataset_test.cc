@@ -1,6 +1,5 @@
 #include "cli/dataset.h"
 
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 
 #include "cli/partition.h"
 #include "client/example_store.h"
+#include "dataset_files.h"
 #include "matchers.h"
 
 namespace chorus {
@@ -28,47 +28,7 @@ using testing::HasSubstr;
 
 namespace fs = std::filesystem;
 
-ModelSpec Classifier(uint32_t inputs, uint32_t classes) {
-  ModelSpec model;
-  model.inputs = inputs;
-  model.layers = {{.units = classes}};
-  return model;
-}
-
-class DatasetTest : public testing::Test {
- protected:
-  DatasetTest()
-      : root_(fs::path(testing::TempDir()) /
-              ("chorus_dataset_" + std::to_string(getpid()) + "_" +
-               testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    fs::remove_all(root_);
-    fs::create_directories(root_);
-  }
-  ~DatasetTest() override {
-    std::error_code ignored;
-    fs::remove_all(root_, ignored);
-  }
-
-  std::string Write(const std::string& name, const std::string& text) {
-    const fs::path path = root_ / name;
-    std::ofstream(path, std::ios::binary) << text;
-    return path.string();
-  }
-  // Options for one CSV file of this text, whole, in one client.
-  DataOptions OfCsv(const std::string& text) {
-    DataOptions options;
-    options.paths = {Write("rows.csv", text)};
-    options.labels = {"y"};
-    options.test_percent = 0;
-    options.clients = 1;
-    return options;
-  }
-
-  fs::path root_;
-};
-
 using Csv = DatasetTest;
-using JsonLines = DatasetTest;
 using Idx = DatasetTest;
 using PartitionOf = DatasetTest;
 
@@ -81,6 +41,34 @@ TEST_F(Csv, ReadsQuotesSeparatorsAndLineEndsInFields) {
   ASSERT_THAT(data.status(), IsOk());
   EXPECT_THAT(data->features, ElementsAre("a", "name; \"quoted\""));
   EXPECT_THAT(data->train.features, ElementsAre(1.5F, 2.0F, -0.3F, 4.0F));
+  EXPECT_THAT(data->train.labels, ElementsAre(0U, 1U));
+}
+
+TEST_F(Csv, TakesNoTabForABlankWhereItSeparates) {
+  DataOptions options = OfCsv(
+      "a\tk\tb\ty\n"
+      "1\t \"x\ty\" \t2\t0\n"
+      "\t\"z\"\t 3 \t1\n"
+      "4\t\t\t0\n");
+  options.separator = "tab";
+  options.features = {"a", "k:category", "b"};
+  options.when_missing = "mean";
+  const auto data = ReadDataSet(options, Classifier(4, 2));
+  ASSERT_THAT(data.status(), IsOk());
+  EXPECT_THAT(data->features, ElementsAre("a", "k=x\ty", "k=z", "b"));
+  // The means of what is there stand for a in the second row and b in the last.
+  EXPECT_THAT(data->train.features, ElementsAre(1, 1, 0, 2, 2.5F, 0, 1, 3, 4, 0, 0, 2.5F));
+  EXPECT_THAT(data->train.labels, ElementsAre(0U, 1U, 0U));
+}
+
+TEST_F(Csv, ForgetsTheCategoriesOfRowsThatAreSkipped) {
+  DataOptions options = OfCsv("k,a,y\nred,1,no\nblue,,maybe\nred,,yes\ngreen,2,yes\n");
+  options.features = {"k:category", "a"};
+  options.when_missing = "skip";
+  const auto data = ReadDataSet(options, Classifier(3, 2));
+  ASSERT_THAT(data.status(), IsOk());
+  EXPECT_THAT(data->features, ElementsAre("k=red", "k=green", "a"));
+  EXPECT_THAT(data->classes, ElementsAre("no", "yes"));
   EXPECT_THAT(data->train.labels, ElementsAre(0U, 1U));
 }
 
@@ -307,123 +295,6 @@ TEST_F(Csv, TakesNoFileForAnError) {
   EXPECT_THAT(ReadDataSet(options, Classifier(1, 2)).status(), HasCode(Code::kNotFound));
 }
 
-TEST_F(JsonLines, ReadsNumbersArraysAndCategories) {
-  DataOptions options;
-  options.paths = {Write("rows.jsonl",
-                         "{\"x\": [1, 2.5], \"win\": true, \"map\": \"ice\", \"y\": 1}\n\n"
-                         "{\"map\": \"lava\", \"x\": [3, -4], \"y\": 0, \"win\": false}\n")};
-  options.features = {"x", "win", "map:category"};
-  options.labels = {"y"};
-  options.test_percent = 0;
-  options.clients = 1;
-  const auto data = ReadDataSet(options, Classifier(5, 2));
-  ASSERT_THAT(data.status(), IsOk());
-  EXPECT_THAT(data->features, ElementsAre("x[0]", "x[1]", "win", "map=ice", "map=lava"));
-  EXPECT_THAT(data->train.features, ElementsAre(1, 2.5, 1, 1, 0, 3, -4, 0, 0, 1));
-}
-
-TEST_F(JsonLines, NamesTheLineOfWhatIsWrong) {
-  DataOptions options;
-  options.labels = {"y"};
-  options.test_percent = 0;
-  options.clients = 1;
-  struct Wrong {
-    std::string line;
-    std::string said;
-  };
-  for (const Wrong& wrong : {Wrong{"{\"x\": 1, \"y\" 0}", "rows.jsonl:2:14: this is no JSON"},
-                             Wrong{"[1, 2]", "rows.jsonl:2:1: a line must be an object"},
-                             Wrong{"{\"x\": [1, 2], \"y\": 0}", "rows.jsonl:2:x: 2 numbers"},
-                             Wrong{"{\"y\": 0}", "rows.jsonl:2:x: no value of \"x\""},
-                             Wrong{"{\"x\": {}, \"y\": 0}", "rows.jsonl:2:x: a value here"},
-                             Wrong{"{\"x\": \"one\", \"y\": 0}", "rows.jsonl:2:x: \"one\""}}) {
-    options.paths = {Write("rows.jsonl", "{\"x\": 1, \"y\": 0}\n" + wrong.line + "\n")};
-    const auto data = ReadDataSet(options, Classifier(1, 2));
-    EXPECT_THAT(data.status(), HasCode(Code::kInvalidArgument)) << wrong.line;
-    EXPECT_THAT(data.status().message(), HasSubstr(wrong.said));
-  }
-}
-
-ModelSpec Speaker(uint32_t tokens, uint32_t vocabulary) {
-  ModelSpec model;
-  model.inputs = tokens + 1;
-  model.loss = Loss::kNextToken;
-  LayerSpec embedding;
-  embedding.kind = LayerKind::kEmbedding;
-  embedding.vocabulary = vocabulary;
-  embedding.units = 2;
-  model.layers = {embedding, {.units = vocabulary}};
-  return model;
-}
-
-TEST_F(JsonLines, CutsSpeechesIntoWindowsOfTokens) {
-  DataOptions options;
-  options.paths = {Write("roles.jsonl",
-                         "{\"role\": \"A\", \"speeches\": [\"abab\", \"ba\"]}\n"
-                         "{\"role\": \"B\", \"speeches\": \"b\\u00e4b\"}\n")};
-  options.text = "speeches";
-  options.user = "role";
-  options.partition = "column";
-  options.test_percent = 0;
-  const auto data = ReadDataSet(options, Speaker(3, 6));
-  ASSERT_THAT(data.status(), IsOk());
-  EXPECT_THAT(data->vocabulary, ElementsAre("\n", "a", "b", "\u00e4", "\xEF\xBF\xBD"));
-  EXPECT_THAT(data->clients, ElementsAre("A", "B"));
-  // "abab\nba": each character but the first is predicted once; -1 fills the last window.
-  EXPECT_THAT(data->train.features, ElementsAre(1, 2, 1, 2,  // abab
-                                                2, 0, 2, 1,  // b\nba
-                                                2, 3, 2, -1));
-  EXPECT_EQ(data->train_of[1].begin, 2U);
-}
-
-TEST_F(JsonLines, TestsOnTheLastCharactersOfEachSpeaker) {
-  DataOptions options;
-  options.paths = {Write("roles.jsonl",
-                         "{\"role\": \"A\", \"speeches\": \"0123456789\"}\n"
-                         "{\"role\": \"A\", \"speeches\": \"012345678\"}\n")};
-  options.text = "speeches";
-  options.user = "role";
-  options.partition = "column";
-  options.test_percent = 20;
-  const auto data = ReadDataSet(options, Speaker(8, 12));
-  ASSERT_THAT(data.status(), IsOk());
-  // 20 characters with the line's end between the two; the last 4 are held out, and the first of
-  // those follows a character to train on.
-  EXPECT_THAT(data->test.features, ElementsAre(5, 6, 7, 8, 9, -1, -1, -1, -1));
-  ASSERT_EQ(data->test_of.size(), 1U);
-  EXPECT_EQ(data->test_of[0].count, 1U);
-}
-
-TEST_F(JsonLines, KeepsTheMostFrequentTokensOfAVocabularyThatIsTooLarge) {
-  DataOptions options;
-  options.paths = {Write("roles.jsonl", "{\"speeches\": \"aaabbbccd\"}\n")};
-  options.text = "speeches";
-  options.clients = 1;
-  options.test_percent = 0;
-  const auto data = ReadDataSet(options, Speaker(8, 4));
-  ASSERT_THAT(data.status(), IsOk());
-  EXPECT_THAT(data->vocabulary, ElementsAre("a", "b", "c", "\xEF\xBF\xBD"));
-  EXPECT_THAT(data->train.features, ElementsAre(0, 0, 0, 1, 1, 1, 2, 2, 3));
-  options.vocabulary = Write("tokens.txt", "dcb");
-  const auto given = ReadDataSet(options, Speaker(8, 6));
-  ASSERT_THAT(given.status(), IsOk());
-  EXPECT_THAT(given->vocabulary, ElementsAre("\n", "b", "c", "d", "\xEF\xBF\xBD"));
-}
-
-TEST_F(JsonLines, NamesTheLineOfASpeechThatIsNone) {
-  DataOptions options;
-  options.text = "speeches";
-  options.user = "role";
-  options.partition = "column";
-  for (const std::string line : {"{\"role\": \"A\"}", "{\"role\": \"A\", \"speeches\": [1]}",
-                                 "{\"speeches\": \"x\"}", "{\"role\": [], \"speeches\": \"x\"}"}) {
-    options.paths = {Write("roles.jsonl", "{\"role\": \"A\", \"speeches\": \"ab\"}\n" + line)};
-    const auto data = ReadDataSet(options, Speaker(3, 6));
-    EXPECT_THAT(data.status(), HasCode(Code::kInvalidArgument)) << line;
-    EXPECT_THAT(data.status().message(), HasSubstr("roles.jsonl:2:")) << line;
-  }
-}
-
 TEST_F(Idx, ReadsTrainAndTestPairsOfAFolder) {
   const Bytes images = {0, 255, 51, 0, 102, 0};
   const Bytes labels = {2, 0, 1};
@@ -528,6 +399,23 @@ TEST_F(PartitionOf, IsPrintedWithCountsOfEachClass) {
             "      r       1       -      1      0\n");
   EXPECT_THAT(PartitionTable(*data, 1), HasSubstr("      p       3       -      1      2\n  ...\n"
                                                   "      r"));
+}
+
+TEST_F(PartitionOf, RefusesOptionsThatItWouldNotHeed) {
+  DataOptions options = OfCsv("a,y\n1,0\n2,1\n");
+  options.test_clients_percent = 50;
+  for (const std::string partition : {"iid", "shards", "dirichlet"}) {
+    options.partition = partition;
+    EXPECT_THAT(ReadDataSet(options, Classifier(1, 2)).status(),
+                HasCodeAndText(Code::kInvalidArgument, "--test-clients"))
+        << partition;
+  }
+  DataOptions text;
+  text.paths = {Write("roles.jsonl", "{\"speeches\": \"abc\"}\n")};
+  text.text = "speeches";
+  text.partition = "file";
+  EXPECT_THAT(ReadDataSet(text, Speaker(2, 4)).status(),
+              HasCodeAndText(Code::kInvalidArgument, "--partition file"));
 }
 
 TEST_F(PartitionOf, RefusesWhatCannotBeDealt) {

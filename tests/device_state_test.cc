@@ -1,8 +1,10 @@
 // What a device keeps between rounds: on disk, and as a session uses it.
 #include "client/device_state.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -161,6 +163,51 @@ TEST(DeviceState, MakesRoomByTheTaskThatWasWrittenLongestAgo) {
   ExpectKept(*state, KeyOf(100), 9);
 }
 
+// Calls `work` while no file may grow.
+template <typename Work>
+void WithAFullDisk(Work work) {
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  rlimit none = before;
+  none.rlim_cur = 100;  // the header fits, the rest does not
+  setrlimit(RLIMIT_FSIZE, &none);
+  work();
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, handler);
+}
+
+TEST(DeviceState, LosesNoTaskToOneThatCannotBeWritten) {
+  const TemporaryFolder folder;
+  const auto state = DeviceState::InFiles(folder.path());
+  const auto tasks = static_cast<uint8_t>(limits::kDeviceStatesMax);
+  for (uint8_t task = 1; task <= tasks; ++task) {
+    ASSERT_THAT(state->Keep(KeyOf(task), RecordOf(task)), IsOk());
+  }
+  Status kept;
+  WithAFullDisk([&] { kept = state->Keep(KeyOf(100), RecordOf(9)); });
+  EXPECT_THAT(kept, HasCode(Code::kResourceExhausted));
+  WithAFullDisk([&] { kept = state->Keep(KeyOf(1), RecordOf(9)); });
+  EXPECT_THAT(kept, HasCode(Code::kResourceExhausted));
+  for (uint8_t task = 1; task <= tasks; ++task) ExpectKept(*state, KeyOf(task), task);
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    EXPECT_NE(entry.path().extension(), ".new") << entry.path();
+  }
+}
+
+TEST(DeviceState, BeginsByRemovingWhatADeadProcessLeft) {
+  const TemporaryFolder folder;
+  ASSERT_THAT(DeviceState::InFiles(folder.path())->Keep(KeyOf(1), RecordOf(5)), IsOk());
+  Write(PathOf(folder, 1) + ".new", Bytes(10));
+  Write(PathOf(folder, 2) + ".new", Bytes(10));
+  Write(folder.path() + "/ledger.new", Bytes(10));  // not ours
+  const auto state = DeviceState::InFiles(folder.path());
+  EXPECT_FALSE(std::filesystem::exists(PathOf(folder, 1) + ".new"));
+  EXPECT_FALSE(std::filesystem::exists(PathOf(folder, 2) + ".new"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() + "/ledger.new"));
+  ExpectKept(*state, KeyOf(1), 5);
+}
+
 TEST(PrivateWeights, AreEmptyOnceMoved) {
   PrivateWeights from(Weights{1, 2});
   const PrivateWeights to(std::move(from));
@@ -235,6 +282,20 @@ TEST(DeviceStateInSession, RefusesATaskThatNeedsItWhereThereIsNone) {
   EXPECT_THAT(world.Find(Kind::kRefused)->status, HasCode(Code::kFailedPrecondition));
 }
 
+TEST(DeviceStateInSession, LosesTheRoundWhereItCannotBeWritten) {
+  PlainWorld world(PersonalTask());
+  const uint64_t question = world.AskForUpdate(1);
+  // In the way of the file.
+  std::filesystem::create_directory(world.folder.path() + "/task-" +
+                                    ToHex(ParamsFor(world.task, 1, {}).task_id) + ".new");
+  ASSERT_TRUE(world.RunUntilAnswered(question));
+  EXPECT_TRUE(world.server.uploads[question].data.empty());
+  EXPECT_EQ(world.Find(Kind::kRefused), nullptr);  // neither the policy nor the ledger said no
+  ASSERT_NE(world.Find(Kind::kRoundLost), nullptr);
+  EXPECT_THAT(world.Find(Kind::kRoundLost)->status,
+              HasCodeAndText(Code::kUnavailable, "the device's state cannot be written"));
+}
+
 // --- the host's own engine -----------------------------------------------------------------------
 
 // Moves every weight by as much as it was told.
@@ -287,6 +348,23 @@ TEST(TrainerInSession, LosesTheRoundByAResultThatCannotBe) {
   ASSERT_NE(world.Find(Kind::kRoundLost), nullptr);
   EXPECT_THAT(world.Find(Kind::kRoundLost)->status,
               HasCodeAndText(Code::kInvalidArgument, "the host's trainer"));
+}
+
+TEST(TrainerInSession, IsAskedNoQuestionsAboutExamples) {
+  PlainWorld world;
+  world.task.model = {};
+  world.task.queries = {{.name = "count"}};
+  world.options.policy.allow_analytics = true;
+  world.options.policy.analytics_cohort_min = 1;
+  MovingTrainer trainer;
+  world.trainer = &trainer;
+  world.examples = {};
+  world.Renew();
+  ASSERT_TRUE(world.RunUntilAnswered(world.Invite(1, world.task)));
+  ASSERT_NE(world.Find(Kind::kRefused), nullptr);
+  EXPECT_THAT(world.Find(Kind::kRefused)->status,
+              HasCodeAndText(Code::kInvalidArgument, "which this game's own engine holds"));
+  EXPECT_TRUE(trainer.accepted.empty());
 }
 
 TEST(TrainerInSession, CannotDoWhatReachesIntoTraining) {

@@ -12,6 +12,11 @@ using testing::SizeIs;
 
 class FederatedAnalytics : public Federation {
  protected:
+  FederatedAnalytics() {
+    policy_.allow_analytics = true;
+    policy_.analytics_cohort_min = 5;
+  }
+
   static TaskSpec Task(Protocol protocol, uint32_t clients) {
     TaskSpec task = SmallTask(protocol, clients);
     task.name = "telemetry";
@@ -46,8 +51,8 @@ class FederatedAnalytics : public Federation {
   static std::vector<int64_t> Expected(const TaskSpec& task, const std::vector<uint64_t>& clients) {
     std::vector<int64_t> sum(learning::CellCount(task.queries));
     for (const uint64_t client : clients) {
-      const auto cells =
-          learning::AnswerQueries(task.queries, Clouds(client), task.encoding.examples_max);
+      const auto cells = learning::AnswerQueries(task.queries, Clouds(client),
+                                                 task.encoding.examples_max, Cancel());
       EXPECT_THAT(cells, IsOk());
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += (*cells)[i];
     }
@@ -123,6 +128,49 @@ TEST_F(FederatedAnalytics, CountsExactlyThoseWhoDidNotDropOut) {
   ExpectsExactCells(secagg, clients, {3, 7, 11}, 2);
 }
 
+// With the default limit of uploads, of which each question has its own.
+TEST_F(FederatedAnalytics, AnswerEveryQuestionAsOftenAsThePolicyAllowsAndNoOtherFewer) {
+  policy_.uploads_per_model_max = Policy().uploads_per_model_max;
+  TaskSpec task = Task(Protocol::kPlain, 5);
+  task.rounds = policy_.uploads_per_model_max;
+  const std::unique_ptr<Store> first = NewMemoryStore();
+  const auto completes = [&](const TaskSpec& asked, Store& store) {
+    ASSERT_THAT(Serve(asked, store), IsOk());
+    for (uint64_t client = 0; client < 5; ++client) Join(client, Clouds(client));
+    EXPECT_TRUE(Await(CoordinatorEvent::Kind::kTaskComplete, seconds(60)).has_value());
+    clients_.clear();
+    coordinator_.reset();
+    pending_.clear();
+  };
+  completes(task, *first);
+  TaskSpec other = task;
+  other.name = "another-question";
+  other.queries.pop_back();
+  const std::unique_ptr<Store> second = NewMemoryStore();
+  completes(other, *second);
+  // The first questions under another name are still the first questions.
+  TaskSpec again = task;
+  again.name = "the-same-questions";
+  const std::unique_ptr<Store> third = NewMemoryStore();
+  ASSERT_THAT(Serve(again, *third), IsOk());
+  for (uint64_t client = 0; client < 5; ++client) Join(client, Clouds(client));
+  const auto refused = AwaitClient(0, ClientEvent::Kind::kRefused);
+  coordinator_.reset();  // it goes on asking, and the store is this test's
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_THAT(refused->status, HasCodeAndText(Code::kPermissionDenied, "as often as"));
+}
+
+TEST_F(FederatedAnalytics, AskADeviceThatDoesNotAllowThemInVain) {
+  policy_.allow_analytics = false;
+  const std::unique_ptr<Store> store = NewMemoryStore();
+  ASSERT_THAT(Serve(Task(Protocol::kPlain, 5), *store), IsOk());
+  for (uint64_t client = 0; client < 5; ++client) Join(client, Clouds(client));
+  const auto refused = AwaitClient(0, ClientEvent::Kind::kRefused);
+  coordinator_.reset();  // it goes on asking, and the store is this test's
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_THAT(refused->status, HasCodeAndText(Code::kPermissionDenied, "analytics"));
+}
+
 TEST_F(FederatedAnalytics, AskADeviceWithoutTheColumnsInVain) {
   TaskSpec task = Task(Protocol::kPlain, 5);
   task.queries[1].columns = {9};
@@ -130,6 +178,7 @@ TEST_F(FederatedAnalytics, AskADeviceWithoutTheColumnsInVain) {
   ASSERT_THAT(Serve(task, *store), IsOk());
   for (uint64_t client = 0; client < 5; ++client) Join(client, Clouds(client));
   const auto refused = AwaitClient(0, ClientEvent::Kind::kRefused);
+  coordinator_.reset();  // it goes on asking, and the store is this test's
   ASSERT_TRUE(refused.has_value());
   EXPECT_NE(refused->status.message().find("\"speed\" asks for column 9"), std::string::npos)
       << refused->status.message();

@@ -257,13 +257,62 @@ TEST(LocalTraining, GivesTheUpdateAndTheWeightOfQFedAvg) {
     const double weight = std::pow(2.0, q);
     const double h = weight + q * std::pow(2.0, q - 1) * update * update / 0.1;
     const double scale = FairnessScale(FairTask(q));
-    EXPECT_DOUBLE_EQ(scale, 0.5);  // a sixteenth of the clip
+    EXPECT_FLOAT_EQ(static_cast<float>(scale), 8 * 0.5F / (1 + q * 64 / 0.1F));
     // Direction and weight keep their ratio where the clip cuts both.
-    EXPECT_NEAR(mean[1] / mean[2], weight * update / (h * scale), 1e-5);
+    const double ratio = weight * update / (h * scale);
+    EXPECT_NEAR(mean[1] / mean[2], ratio, 1e-3 * ratio);
     const double norm = std::hypot(weight * update, h * scale);
     EXPECT_NEAR(mean[1], weight * update * std::min(1.0, 8 / norm), 1e-4);
     EXPECT_EQ(mean[0], 0);
   }
+}
+
+// Under default values, with h far above 16, where a fixed share of the clip for an h of one would
+// make all devices send the same.
+TEST(LocalTraining, LetsWeightsFollowLossesWhereHIsLarge) {
+  constexpr double kQ = 8;
+  TaskSpec task = FairTask(kQ);
+  task.clip = {};
+  const auto sends = [&](float offset) {
+    Federation federation(task, {PointsOnLine(0, 0, offset)});
+    return federation.Round(std::vector<size_t>{0});
+  };
+  // From (0, 0) towards b = offset: a loss of offset^2 / 2, and a part of it as the update.
+  task.training.steps = 8;
+  const auto h_of = [&](double offset) {
+    const double update = offset * (1 - std::pow(0.9, 8));
+    const double loss = offset * offset / 2;
+    return std::pow(loss, kQ) * (1 + kQ * update * update / (0.1 * loss));
+  };
+  ASSERT_GT(h_of(1.4), 16);
+  const std::vector<float> high = sends(1.4F);
+  const std::vector<float> low = sends(1.3F);
+  const double scale = FairnessScale(task);
+  EXPECT_NEAR(high[2] / scale, h_of(1.4), 0.01 * h_of(1.4));
+  EXPECT_NEAR(low[2] / scale, h_of(1.3), 0.01 * h_of(1.3));
+  EXPECT_GT(high[2] / low[2], 3);  // (1.4 / 1.3)^16
+}
+
+// What all losses are measured by cancels.
+TEST(LocalTraining, MovesByTheSameUnderAnyReferenceLoss) {
+  const auto moved = [](float reference) {
+    TaskSpec task = FairTask(2);
+    task.training.fairness_loss = reference;
+    Federation federation(task, {PointsOnLine(0, 0, 1), PointsOnLine(0, 0, 0.5F)});
+    federation.Round(federation.All());
+    return federation.published()[1];
+  };
+  EXPECT_NEAR(moved(0.5F), moved(1), 1e-3);
+  EXPECT_NEAR(moved(2), moved(1), 1e-3);
+}
+
+TEST(LocalTraining, StaysWithinTheClipUnderTheLargestWeights) {
+  TaskSpec task = FairTask(16);
+  task.training.fairness_loss = 0x1p-10F;
+  Federation federation(task, {PointsOnLine(0, 0, 6)});  // a loss cut to 16
+  const std::vector<float> mean = federation.Round(std::vector<size_t>{0});
+  ASSERT_EQ(mean.size(), 3U);
+  EXPECT_NEAR(std::hypot(mean[1], mean[2]), 8, 1e-3);
 }
 
 // Where q-FedAvg ends for three devices at b = 0 and one at b = 1.

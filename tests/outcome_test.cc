@@ -307,9 +307,10 @@ TEST(ScaffoldOutcome, MovesTheServersControlVariateByThePartOfThePopulation) {
 
 TEST(FairOutcome, DividesTheSumOfUpdatesByTheSumOfH) {
   TaskSpec task = PlainTask();
-  task.training.fairness_q = 1;
+  task.training.fairness_q = 7;
+  task.training.learning_rate = 1;
   const float scale = learning::FairnessScale(task);
-  ASSERT_EQ(scale, 0.0625F);
+  ASSERT_EQ(scale, 0.0625F);  // half of the clip over 1 + q clip^2 / (rate * fairness_loss)
   CohortSums sums(task);
   // h of 2 and of 6: a weighted mean of 4 with equal examples.
   ASSERT_THAT(sums.Add(SumOf(task, std::vector<Given>{{{0.5F, 0, 0, 0, 2 * scale}},
@@ -408,6 +409,14 @@ TEST(ValidateTask, RefusesRecipesThatContradictEachOther) {
   EXPECT_THAT(ValidateTask(task), IsOk());
   task.training.population = 4 * 5 - 1;
   EXPECT_THAT(ValidateTask(task), refused("training.population"));
+  // A rule that leaves out part of what devices sent would let the server's control variate drift.
+  for (const RobustRule rule : {RobustRule::kTrimmedMean, RobustRule::kMedian}) {
+    task = RobustTask(rule, 1, 3);
+    task.training.population = 1'000;
+    EXPECT_THAT(ValidateTask(task), IsOk());
+    task.training.scaffold = true;
+    EXPECT_THAT(ValidateTask(task), refused("server.robust"));
+  }
   task = BufferedTask(2, 4);
   task.training.fairness_q = 1;
   EXPECT_THAT(ValidateTask(task), refused("training.fairness_q"));

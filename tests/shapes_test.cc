@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/limits.h"
+#include "learning/network.h"
 #include "matchers.h"
 #include "network_cases.h"
 
@@ -154,6 +155,36 @@ TEST(ValidateModel, BoundsOutputsAndParametersWithoutWrappingAround) {
   Refuses({.inputs = 1U << 20U, .layers = {Embed(1U << 20U, 1U << 9U)}}, "(embedding)");
   Refuses({.inputs = 1, .layers = {Gru(1U << 20U, true), Dense(2)}, .shape = {1, 1}},
           "layer 1 (gru) takes the model beyond");
+}
+
+TEST(ValidateModel, BoundsTheWorkOfOneExample) {
+  ModelSpec model{.inputs = 28 * 28, .layers = {}, .shape = {28, 28, 1}};
+  for (int i = 0; i < 20; ++i) {
+    model.layers.push_back(Conv(1, limits::kKernelMax, 1, kSame));
+    model.layers.back().activation = Activation::kRelu;
+  }
+  // 784 places of 2^20 + 1 weights each; 2^34 is between 20 and 21 of them.
+  model.layers.push_back(Flat());
+  model.layers.push_back(Dense(2));
+  EXPECT_THAT(ValidateModel(model), IsOk());
+  model.layers.insert(model.layers.begin(), Conv(1, limits::kKernelMax, 1, kSame));
+  Refuses(model, "layer 21 (conv2d) takes the model to");
+  // As many steps as there are numbers.
+  Refuses({.inputs = 1U << 20U, .layers = {Gru(100, true), Dense(2)}, .shape = {1U << 20U, 1}},
+          "layer 1 (gru) takes the model to");
+  Refuses({.inputs = 1U << 20U,
+           .layers = {Pool(1'024, 1, kSame), Flat(), Dense(2)},
+           .shape = {1U << 10U, 1U << 10U, 1}},
+          "layer 1 (max_pool2d) takes the model to");
+}
+
+// Between pieces of a minibatch the trainer looks whether it is cancelled.
+TEST(Network, TakesFewRowsAtOnceWhenEachIsMuchWork) {
+  const ModelSpec model{
+      .inputs = 256 * 2048, .layers = {Dense(2048), Flat(), Dense(2)}, .shape = {256, 2048}};
+  ASSERT_THAT(ValidateModel(model), IsOk());
+  // A little more than 2^30 multiply-adds each, in less than a tenth of the memory that there is.
+  EXPECT_EQ(Network<float>(model, 100).rows_max(), 3U);
 }
 
 TEST(ValidateModel, KnowsWhatEachLossCanJudge) {

@@ -40,6 +40,21 @@ json.dump(story(json.load(open(name + ".json"))), open(name + ".story", "w"), so
 PYTHON
 }
 
+# A process that cannot begin ends all of them, with an error that says which and why.
+cat >without.sh <<'RANK'
+[ "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}" = 1 ] && data=missing.csv || data=data.csv
+exec "$1" simulate --task task --data $data --label y --clients 20 --quiet
+RANK
+if timeout 60 mpirun -n 2 --allow-run-as-root --oversubscribe sh without.sh "$chorus" \
+  >without.log 2>&1; then
+  echo "a process without data is no error" >&2
+  exit 1
+elif [ $? -eq 124 ] || ! grep -q "process 1: .*missing.csv" without.log; then
+  echo "a process without data is not named, or is waited for:" >&2
+  cat without.log >&2
+  exit 1
+fi
+
 simulate one env
 simulate two mpirun -n 2 --allow-run-as-root --oversubscribe
 cmp one.chm two.chm

@@ -20,6 +20,7 @@ using cli::RecordedRun;
 using cli::ReportHtml;
 using cli::RunCsv;
 using cli::RunJson;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -83,6 +84,68 @@ TEST(SimulationReport, ReadsBackWhatItWroteAsJson) {
   EXPECT_EQ(ReportHtml({&*read, 1}), ReportHtml({&run, 1}));
   EXPECT_EQ(read->result.rounds[3].report.reason, run.result.rounds[3].report.reason);
   EXPECT_EQ(read->result.target_round, 9U);
+}
+
+// Two rounds of queries of every kind that has a shape of its own.
+RecordedRun RunOfQueries() {
+  RecordedRun run = MakeRun("queries", 0.2, 5);
+  for (const uint64_t round : {2, 5}) {
+    cli::RecordedAnswers answers{.round = round, .queries = {}};
+    answers.queries.resize(4);
+    const char* const names[] = {"people", "age", "debt", "xx"};
+    for (size_t i = 0; i < 4; ++i) answers.queries[i].answer.name = names[i];
+    QueryAnswer& people = answers.queries[0].answer;
+    people.examples = 70;
+    people.clients = 9;
+    QueryAnswer& age = answers.queries[1].answer;
+    age.kind = QueryKind::kHistogram;
+    age.histogram = {1, 20, 30, 4};
+    age.edges = {0, 40, 80};
+    QueryAnswer& debt = answers.queries[2].answer;
+    debt.kind = QueryKind::kMean;
+    debt.moments = {{.count = 7, .sum = -9, .sum_of_squares = 9, .mean = -4.5, .variance = 2}};
+    QueryAnswer& products = answers.queries[3].answer;
+    products.kind = QueryKind::kMoments;
+    products.products = {7, -9, -9, 11};
+    answers.queries[3].columns = {1};
+    run.answers.push_back(answers);
+  }
+  return run;
+}
+
+TEST(SimulationReport, HasTheAnswersToQueriesInEveryForm) {
+  const RecordedRun run = RunOfQueries();
+  const std::string json = RunJson(run);
+  const auto read = ParseRunJson(json, "run.json");
+  ASSERT_THAT(read.status(), IsOk());
+  EXPECT_EQ(RunJson(*read), json);
+  EXPECT_THAT(json, HasSubstr("\"sum_in_units\": -9"));
+  const std::string html = ReportHtml({&run, 1});
+  EXPECT_THAT(html, HasSubstr("Answers of round 5</h3>"));
+  EXPECT_THAT(html, HasSubstr("70 examples of 9 clients"));
+  EXPECT_THAT(html, HasSubstr("[0, 40)"));
+  std::istringstream lines(RunCsv(run));
+  std::vector<std::string> all;
+  for (std::string line; std::getline(lines, line);) all.push_back(line);
+  ASSERT_EQ(all.size(), 6U);
+  EXPECT_THAT(all[0], EndsWith(",people.examples,people.clients,age.below 0,\"age.[0, 40)\","
+                               "\"age.[40, 80)\",age.80 and above,debt.count,debt.mean,"
+                               "debt.variance,xx.1 * 1,xx.1 * column 1,xx.column 1 * column 1"));
+  EXPECT_THAT(all[1], EndsWith(",,,,,,,,,,,,"));
+  EXPECT_THAT(all[2], EndsWith(",70,9,1,20,30,4,7,-4.5,2,7,-9,11"));
+}
+
+TEST(SimulationReport, RefusesAnswersWithoutTheFiguresOfTheirKind) {
+  for (const size_t query : {1, 2, 3}) {
+    RecordedRun run = RunOfQueries();
+    QueryAnswer& answer = run.answers[1].queries[query].answer;
+    answer.histogram.clear();
+    answer.moments.clear();
+    answer.products.clear();
+    EXPECT_THAT(ParseRunJson(RunJson(run), "run.json").status(),
+                HasCodeAndText(Code::kInvalidArgument, "figures of its kind"))
+        << query;
+  }
 }
 
 TEST(SimulationReport, KeepsWhatDiffersFromRunToRunInOnePlace) {

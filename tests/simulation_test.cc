@@ -142,6 +142,25 @@ TEST(Simulation, LetsRoundsCloseOnCountWhileSlowCohortsGoOn) {
   EXPECT_LT(buffered.virtual_seconds, Simulated(simulation, people.population()).virtual_seconds);
 }
 
+// Sums that are too few wait for the next round, which begins at once, as it does in production.
+TEST(Simulation, TakesNoPauseWhileSumsWaitForMore) {
+  const CloudPeople people(60);
+  Simulation simulation = SmallSimulation(Protocol::kPlain, 8, 4);
+  simulation.task.cohort.minimum = 7;
+  simulation.task.cohort.parallel = 4;
+  simulation.task.server.buffered_sums = 4;
+  simulation.faults.dropout = {0.1};
+  const SimulationResult result = Simulated(simulation, people.population());
+  bool waited = false;
+  for (size_t i = 0; i + 1 < result.rounds.size(); ++i) {
+    const SimulatedRound& round = result.rounds[i];
+    if (round.report.reason.find("they count in a later round") == std::string::npos) continue;
+    waited = true;
+    EXPECT_EQ(result.rounds[i + 1].began_seconds, round.ended_seconds) << round.report.reason;
+  }
+  EXPECT_TRUE(waited);
+}
+
 TEST(Simulation, AnswersQueriesExactlyOverTheContributors) {
   const CloudPeople people(20);
   Simulation simulation = SmallSimulation(Protocol::kPlain, 10, 1);
@@ -321,6 +340,19 @@ TEST(Simulation, StopsWhenCancelled) {
   const SimulationOptions options{.progress = [&](const SimulationProgress&) { cancel.Request(); },
                                   .cancel = &cancel};
   EXPECT_THAT(RunSimulation(SmallSimulation(Protocol::kPlain, 10, 5), people.population(), options),
+              HasCode(Code::kCancelled));
+}
+
+// Once the last round is over, what is left is to measure each client.
+TEST(Simulation, TakesNoCancelledMeasurementForABadModel) {
+  const CloudPeople people(20);
+  Cancel cancel;
+  const SimulationOptions options{.progress =
+                                      [&](const SimulationProgress& progress) {
+                                        if (progress.rounds_done == 2) cancel.Request();
+                                      },
+                                  .cancel = &cancel};
+  EXPECT_THAT(RunSimulation(SmallSimulation(Protocol::kPlain, 10, 2), people.population(), options),
               HasCode(Code::kCancelled));
 }
 

@@ -79,6 +79,9 @@ TEST(ValidateTraining, NamesTheFieldThatIsOutOfRange) {
     refuses({.fairness_q = bad}, "fairness_q");
   }
   refuses({.fairness_q = 16.5F}, "fairness_q");
+  for (const float bad : {0.0F, -1.0F, 16.5F, NAN}) {
+    refuses({.fairness_loss = bad}, "fairness_loss must be between 2^-10 and 16");
+  }
 }
 
 TEST(ValidateTraining, NamesTheFieldsThatExcludeEachOther) {
@@ -281,6 +284,38 @@ class CountingRng final : public Rng {
  private:
   TestRng rng_{10};
 };
+
+// A clock that moves a millisecond each time somebody looks.
+class CountingClock final : public Clock {
+ public:
+  Time Now() const override { return Time(++looks); }
+  int64_t UnixSeconds() const override { return 0; }
+  mutable int64_t looks = 0;
+};
+
+TEST(Learner, StopsWithinOneMinibatchOfTheEndOfItsRound) {
+  const Examples examples = ManyPoints(6, 12);
+  const std::vector<size_t> rows = FirstRows(6);
+  const Cancel cancel;
+  for (const int64_t until : {0, 2, 3}) {  // of three minibatches
+    auto learner = Learner::Create(Line(), {.batch_size = 2});
+    Weights weights(2);
+    TestRng rng(13);
+    CountingClock clock;
+    const Result<uint64_t> trained = (*learner)->Train(
+        {.examples = &examples, .rows = rows}, weights, rng, Stop(cancel, &clock, Time(until)));
+    if (until == 3) {
+      EXPECT_THAT(trained, HoldsValue(3U));
+    } else {
+      EXPECT_THAT(trained, HasCodeAndText(Code::kDeadlineExceeded, "training took longer"));
+      EXPECT_EQ(clock.looks, until + 1);
+    }
+  }
+  CountingClock clock;
+  auto learner = Learner::Create(Line(), {});
+  EXPECT_THAT((*learner)->Evaluate(examples, rows, Weights(2), Stop(cancel, &clock, Time(0))),
+              HasCode(Code::kDeadlineExceeded));
+}
 
 TEST(Learner, DrawsTheOrderAnewEachTimeThatAllRowsWereUsed) {
   const Examples examples = ManyPoints(5, 11);

@@ -215,6 +215,23 @@ TEST(Policy, RefusesASmallerCohortUnderEveryProtocol) {
   }
 }
 
+TEST(Policy, RefusesQuestionsUnlessAllowedAndOverMoreClientsThanUpdates) {
+  Match match;
+  match.task.queries = {{.name = "count"}};
+  match.task.cohort.minimum = 20;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "does not allow analytics"));
+  match.policy.allow_analytics = true;
+  EXPECT_THAT(Permit(match.policy, match.task), IsOk());
+  match.task.cohort.minimum = 19;
+  EXPECT_THAT(Permit(match.policy, match.task),
+              HasCodeAndText(Code::kPermissionDenied, "only 19 clients'"));
+  match.policy.analytics_cohort_min = 19;
+  EXPECT_THAT(Permit(match.policy, match.task), IsOk());
+  match.policy.cohort_min = 20;  // asks of every task
+  EXPECT_THAT(Permit(match.policy, match.task), HasCode(Code::kPermissionDenied));
+}
+
 TEST(Policy, RefusesThatOneUpdateWeighsMore) {
   Match match;
   match.task.clip.update_l2_norm_max = 2.001F;

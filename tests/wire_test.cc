@@ -224,10 +224,24 @@ TEST(Task, RefusesFieldsAndValuesThatThisVersionDoesNotKnow) {
   EXPECT_THAT(DecodeTask(task + Block(1, limits::kTaskBytesMax)), HasCode(Code::kInvalidArgument));
 }
 
+TEST(TaskBytes, CarryTheReferenceLossOfQFedAvgUnlessItIsTheDefault) {
+  TaskSpec task;
+  task.name = "fair";
+  task.model = {.inputs = 1, .layers = {{.units = 2}}};
+  const size_t before = EncodeTask(task).size();
+  task.training.fairness_loss = 2.5F;
+  const Bytes bytes = EncodeTask(task);
+  EXPECT_EQ(bytes.size(), before + 6);  // a tag of two bytes and a binary32
+  const Result<TaskSpec> decoded = DecodeTask(bytes);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->training.fairness_loss, 2.5F);
+}
+
 TEST(PolicyText, ReadsEveryFieldAndDefaults) {
   const Result<Policy> policy = ParsePolicyText(
       "allow_plain: true cohort_min: 10 honest_min: 4 gamma_ppm_min: 5 delta_ppm_min: 6 "
-      "update_l2_norm_max: 2.5 uploads_per_model_max: 0 allow_honest_but_curious: true");
+      "update_l2_norm_max: 2.5 uploads_per_model_max: 0 allow_honest_but_curious: true "
+      "allow_analytics: true analytics_cohort_min: 30");
   ASSERT_THAT(policy, IsOk());
   EXPECT_TRUE(policy->allow_plain && policy->allow_honest_but_curious);
   EXPECT_EQ(policy->cohort_min, 10U);
@@ -236,10 +250,14 @@ TEST(PolicyText, ReadsEveryFieldAndDefaults) {
   EXPECT_EQ(policy->delta_ppm_min, 6U);
   EXPECT_EQ(policy->update_l2_norm_max, 2.5F);
   EXPECT_EQ(policy->uploads_per_model_max, 0U);
+  EXPECT_TRUE(policy->allow_analytics);
+  EXPECT_EQ(policy->analytics_cohort_min, 30U);
   const Result<Policy> empty = ParsePolicyText("# nothing to say\n");
   ASSERT_THAT(empty, IsOk());
   EXPECT_FALSE(empty->allow_plain || empty->allow_honest_but_curious);
   EXPECT_EQ(empty->cohort_min, Policy().cohort_min);
+  EXPECT_FALSE(empty->allow_analytics);
+  EXPECT_EQ(empty->analytics_cohort_min, 20U);
   EXPECT_EQ(empty->update_l2_norm_max, Policy().update_l2_norm_max);
   EXPECT_EQ(empty->uploads_per_model_max, Policy().uploads_per_model_max);
 }

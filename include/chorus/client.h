@@ -23,7 +23,8 @@ struct Starter;  // internal: how the library itself makes a Client
 
 // Local examples in one batch: features [count × inputs] row-major; at most one of labels [count]
 // and targets [count × outputs] is filled, as the model's loss needs it: labels for kCrossEntropy,
-// neither for kNextToken, targets else.
+// either for kBinaryCrossEntropy with one output (labels of 0 and 1), neither for kNextToken,
+// targets else.
 struct Examples {
   uint32_t inputs = 0;
   std::vector<float> features;
@@ -95,8 +96,9 @@ struct ClientEvent {
   Status status;
 };
 
-// Thread-safe. Owns one thread, on which it trains and talks; host code runs only inside the host's
-// own calls.
+// Thread-safe. Owns one thread, on which it trains and talks. Host code runs on that thread where
+// the host gave it: a Trainer, a Transport, a verifier, a clock, a log; all else only inside the
+// host's own calls.
 class Client {
  public:
   // Reads the ledger and starts. kInvalidArgument: an option is unusable, named; kDataLoss: the

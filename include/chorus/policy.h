@@ -25,11 +25,16 @@ struct Policy {
   uint32_t honest_min = 2;     // refuse unless at least so many honest clients hide in every sum
   uint32_t gamma_ppm_min = 0;  // refuse a weaker assumption on corrupt members than this
   uint32_t delta_ppm_min = 0;  // likewise for dropouts
-  float update_l2_norm_max = 1e6F;  // refuse a task that lets one update weigh more
+  // true: answer questions about this device's examples (TaskSpec::queries). Sums of answers are
+  // exact, without clip or noise, so that they ask for a larger cohort than updates do.
+  bool allow_analytics = false;
+  uint32_t analytics_cohort_min = 20;  // cohort_min of such tasks, where that is less
+  float update_l2_norm_max = 1e6F;     // refuse a task that lets one update weigh more
   // How often an update may be uploaded against one and the same model. Each repeat (after an
   // aborted round) shows a lying coordinator one more sum that differs by a client or two from the
   // last; 1 is strictest, and lets one abort stall a small population. 0: unlimited, for a silo or
-  // a fault test. [specification 3.7]
+  // a fault test. [specification 3.7] Of analytics the questions are the model: each is answered so
+  // often for as long as the ledger lasts, whatever tasks ask it and in however many rounds.
   uint32_t uploads_per_model_max = 3;
 };
 

@@ -97,7 +97,8 @@ struct Simulation {
 };
 
 // The processes that share the work of one simulation, each of which calls RunSimulation with the
-// same arguments. The first (rank 0) keeps time and the coordinator's side, all of them train.
+// same arguments; it compares task, seed and data first, and what fails in one fails in all. The
+// first (rank 0) keeps time and the coordinator's side, all of them train.
 class Cluster {
  public:
   virtual ~Cluster() = default;
@@ -112,6 +113,11 @@ class Cluster {
 // Of the processes that mpirun started, this one among them; null when mpirun did not. Once in the
 // life of a process. kUnimplemented: mpirun did, but this was built without CHORUS_WITH_MPI.
 Result<std::unique_ptr<Cluster>> JoinMpiCluster();
+
+// What the processes of `cluster` do before RunSimulation, each with how its own preparations went
+// (reading data, say), so that none of them waits for one that has given up: the first failure by
+// rank, in all of them. Without a cluster: `mine`.
+Status ShareVerdict(Cluster* cluster, const Status& mine);
 
 // One step of a round, training first, over all its cohorts.
 struct SimulatedStep {

@@ -63,6 +63,10 @@ struct TrainingSpec {
   bool scaffold = false;
   uint32_t population = 0;  // N: clients that may ever take part
   float fairness_q = 0.0F;  // q of q-FedAvg [LSBS20]; 0: FedAvg
+  // Of q-FedAvg: the loss at which a client counts fully, its weight being (loss / this)^q. The
+  // result does not depend on it; room in the encoding does. Best is the largest mean loss that a
+  // client has in earnest.
+  float fairness_loss = 1.0F;
 };
 
 // The bound on one client's influence.

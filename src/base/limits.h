@@ -13,6 +13,10 @@ inline constexpr uint32_t kLayersMax = 64;
 inline constexpr uint32_t kUnitsMax = 1U << 20U;             // of a layer, and inputs of a model
 inline constexpr uint64_t kOutputsMax = uint64_t{1} << 26U;  // of a layer for one example
 inline constexpr uint32_t kKernelMax = 1'024;                // side of a window
+// Multiply-adds of a model for one example, forth only: a second or few. A session looks between
+// two pieces of a minibatch whether it is cancelled, and a piece has at least one example.
+inline constexpr uint64_t kExampleWorkMax = uint64_t{1} << 34U;
+inline constexpr uint64_t kPieceWorkMax = uint64_t{1} << 32U;      // of more examples than one
 inline constexpr uint64_t kExamplesBytesMax = uint64_t{8} << 30U;  // of one client's local examples
 inline constexpr uint32_t kEpochsMax = 1'000'000;                  // of one client in one round
 inline constexpr uint32_t kStepsMax = 1'000'000;                   // likewise

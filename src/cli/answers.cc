@@ -6,11 +6,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "chorus/analytics.h"
+#include "cli/answers_text.h"
 #include "cli/command.h"
 #include "cli/files.h"
 #include "cli/results.h"
@@ -20,90 +20,6 @@ namespace chorus::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-const char* KindName(QueryKind kind) {
-  switch (kind) {
-    case QueryKind::kCount:
-      return "count";
-    case QueryKind::kHistogram:
-      return "histogram";
-    case QueryKind::kMean:
-      return "mean";
-    case QueryKind::kTable:
-      return "table";
-    case QueryKind::kMoments:
-      return "moments";
-  }
-  return "unknown";
-}
-
-std::string Number(double value) {
-  std::ostringstream text;
-  text.precision(10);
-  text << value;
-  return text.str();
-}
-
-// --- tables ---
-
-void PrintHistogram(const QueryAnswer& answer) {
-  const size_t bins = answer.edges.size() - 1;
-  for (size_t i = 0; i < answer.histogram.size(); ++i) {
-    const std::string where =
-        i == 0      ? "below " + Number(answer.edges.front())
-        : i <= bins ? "[" + Number(answer.edges[i - 1]) + ", " + Number(answer.edges[i]) + ")"
-                    : Number(answer.edges.back()) + " and above";
-    std::printf("  %-28s %12lld\n", where.c_str(), static_cast<long long>(answer.histogram[i]));
-  }
-}
-
-void PrintMoments(const QueryAnswer& answer) {
-  const bool table = answer.kind == QueryKind::kTable;
-  std::printf("  %6s %12s %18s %18s\n", table ? "arm" : "", "count", "mean", "variance");
-  for (size_t i = 0; i < answer.moments.size(); ++i) {
-    const Moments& moments = answer.moments[i];
-    std::printf("  %6s %12lld %18s %18s\n", table ? std::to_string(i).c_str() : "",
-                static_cast<long long>(moments.count), Number(moments.mean).c_str(),
-                Number(moments.variance).c_str());
-  }
-  if (table) std::printf("  of no arm: %lld\n", static_cast<long long>(answer.left_out));
-}
-
-// Rows and columns are the constant one, then the query's columns.
-void PrintProducts(const QueryAnswer& answer, const QuerySpec& query) {
-  const size_t size = query.columns.size() + 1;
-  std::printf("  products in units of %s\n  %10s", Number(query.unit).c_str(), "");
-  for (size_t k = 0; k < size; ++k) {
-    const std::string name = k == 0 ? "1" : "column " + std::to_string(query.columns[k - 1]);
-    std::printf(" %16s", name.c_str());
-  }
-  std::printf("\n");
-  for (size_t j = 0; j < size; ++j) {
-    const std::string name = j == 0 ? "1" : "column " + std::to_string(query.columns[j - 1]);
-    std::printf("  %10s", name.c_str());
-    for (size_t k = 0; k < size; ++k) {
-      std::printf(" %16lld", static_cast<long long>(answer.products[j * size + k]));
-    }
-    std::printf("\n");
-  }
-}
-
-void PrintAnswer(const QueryAnswer& answer, const QuerySpec& query) {
-  std::printf("%s (%s)\n", answer.name.c_str(), KindName(answer.kind));
-  switch (answer.kind) {
-    case QueryKind::kCount:
-      std::printf("  %lld examples of %lld clients\n", static_cast<long long>(answer.examples),
-                  static_cast<long long>(answer.clients));
-      return;
-    case QueryKind::kHistogram:
-      return PrintHistogram(answer);
-    case QueryKind::kMean:
-    case QueryKind::kTable:
-      return PrintMoments(answer);
-    case QueryKind::kMoments:
-      return PrintProducts(answer, query);
-  }
-}
 
 // --- JSON ---
 
@@ -174,7 +90,11 @@ class ShowResults final : public Command {
     std::printf("task %s, round %llu: %llu examples of %u clients\n", task.name.c_str(),
                 static_cast<unsigned long long>(round.round),
                 static_cast<unsigned long long>(round.examples), round.contributors);
-    for (size_t i = 0; i < answers.size(); ++i) PrintAnswer(answers[i], task.queries[i]);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const RecordedAnswer recorded{
+          .answer = answers[i], .columns = task.queries[i].columns, .unit = task.queries[i].unit};
+      std::printf("%s", AnswersText({&recorded, 1}).c_str());
+    }
     if (json_.empty()) return OkStatus();
     return WriteJson(task, round, answers);
   }

@@ -20,16 +20,22 @@ Result<char> Separator(const std::string& text) {
   return InvalidArgument("--separator is one character, or tab");
 }
 
-std::string Trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t");
+// What may stand around a field and is not part of it: never the separator itself.
+std::string_view Blanks(char separator) {
+  return separator == '\t' ? " " : separator == ' ' ? "\t" : " \t";
+}
+
+std::string Trimmed(std::string_view text, std::string_view blanks) {
+  const size_t begin = text.find_first_not_of(blanks);
   if (begin == std::string_view::npos) return {};
-  return std::string(text.substr(begin, text.find_last_not_of(" \t") - begin + 1));
+  return std::string(text.substr(begin, text.find_last_not_of(blanks) - begin + 1));
 }
 
 // Splits lines into fields; reads on while a quote is open.
 class CsvReader {
  public:
-  CsvReader(LineReader lines, char separator) : lines_(std::move(lines)), separator_(separator) {}
+  CsvReader(LineReader lines, char separator)
+      : lines_(std::move(lines)), separator_(separator), blanks_(Blanks(separator)) {}
 
   // False after the last record. Blank lines are no records.
   Result<bool> Next(Record& record) {
@@ -37,20 +43,20 @@ class CsvReader {
       CHORUS_TRY_ASSIGN(const bool more, lines_.Next(line_));
       if (!more) return false;
       if (lines_.number() == 1 && line_.starts_with("\xEF\xBB\xBF")) line_.erase(0, 3);
-    } while (line_.find_first_not_of(" \t") == std::string::npos);
+    } while (line_.find_first_not_of(blanks_) == std::string::npos);
     where_ = lines_.Where();
     record.clear();
     size_t at = 0;
     while (true) {
       std::string field;
-      const size_t first = line_.find_first_not_of(" \t", at);
+      const size_t first = line_.find_first_not_of(blanks_, at);
       // Spaces before a quote do not belong to the field.
       const bool quoted = first != std::string::npos && line_[first] == '"';
       if (quoted) {
         CHORUS_TRY_ASSIGN(at, Quoted(first + 1, record.size() + 1, field));
       } else {
         const size_t end = std::min(line_.find(separator_, at), line_.size());
-        field = Trimmed(std::string_view(line_).substr(at, end - at));
+        field = Trimmed(std::string_view(line_).substr(at, end - at), blanks_);
         at = end;
       }
       record.push_back(std::move(field));
@@ -89,7 +95,7 @@ class CsvReader {
         ++at;
         continue;
       }
-      at = std::min(line_.find_first_not_of(" \t", at), line_.size());
+      at = std::min(line_.find_first_not_of(blanks_, at), line_.size());
       if (at == line_.size() || line_[at] == separator_) return at;
       return InvalidArgument(Where(column) +
                              ": text after a closing quote; put all of the field into quotes, and"
@@ -101,6 +107,7 @@ class CsvReader {
 
   LineReader lines_;
   char separator_;
+  std::string_view blanks_;
   std::string line_;
   std::string where_;  // where the record began
 };

@@ -30,6 +30,23 @@ Status CheckChoice(std::string_view option, const std::string& value,
   return InvalidArgument(text + ", and not \"" + value + "\"");
 }
 
+// Options of which one would be ignored beside the partition.
+Status CheckPartition(const DataOptions& options, PartitionKind kind) {
+  const bool natural = kind == PartitionKind::kColumn || kind == PartitionKind::kFile;
+  if (options.test_clients_percent > 0 && !natural) {
+    return InvalidArgument("--test-clients draws among natural clients, and the partition \"" +
+                           std::string(PartitionName(kind)) +
+                           "\" makes them up; choose --partition column or file, or hold examples"
+                           " back with --test-percent");
+  }
+  if (!options.text.empty() && kind == PartitionKind::kFile) {
+    return InvalidArgument(
+        "--partition file is not for --text, whose clients are the users; name their field with"
+        " --user and choose --partition column");
+  }
+  return OkStatus();
+}
+
 Status CheckOptions(const DataOptions& options) {
   static constexpr std::array<std::string_view, 3> kMissings = {"refuse", "skip", "mean"};
   static constexpr std::array<std::string_view, 4> kScales = {"none", "train", "all", "client"};
@@ -122,14 +139,9 @@ struct Dealt {
 
 // Takes so many clients out of the training, and all their rows into the common test set.
 void DrawTestClients(const DataOptions& options, Dealt& dealt) {
-  const auto clients = static_cast<uint32_t>(dealt.train.size());
-  const std::unique_ptr<Rng> rng = NewPartitionRng(options.seed);
-  // Dealt out to one each, the order is a shuffle.
-  const Partition order = DealEvenly(clients, clients, *rng);
-  const uint64_t drawn = uint64_t{clients} * options.test_clients_percent / 100;
-  for (uint64_t i = 0; i < drawn; ++i) {
+  for (const uint32_t client : TestClients(options, static_cast<uint32_t>(dealt.train.size()))) {
     for (Partition* const part : {&dealt.train, &dealt.test}) {
-      Indices& rows = (*part)[order[i].front()];
+      Indices& rows = (*part)[client];
       dealt.common.insert(dealt.common.end(), rows.begin(), rows.end());
       rows.clear();
     }
@@ -376,9 +388,21 @@ Status ScaleFeatures(const DataOptions& options, const std::vector<uint8_t>& sca
 
 }  // namespace
 
+std::vector<uint32_t> TestClients(const DataOptions& options, uint32_t clients) {
+  std::vector<uint32_t> drawn;
+  const uint64_t count = uint64_t{clients} * options.test_clients_percent / 100;
+  if (count == 0) return drawn;
+  const std::unique_ptr<Rng> rng = NewPartitionRng(options.seed);
+  // Dealt out to one each, the order is a shuffle.
+  const Partition order = DealEvenly(clients, clients, *rng);
+  for (uint64_t i = 0; i < count; ++i) drawn.push_back(order[i].front());
+  return drawn;
+}
+
 Result<DataSet> ReadDataSet(const DataOptions& options, const ModelSpec& model) {
   CHORUS_TRY(CheckOptions(options));
   CHORUS_TRY_ASSIGN(const PartitionKind kind, ParsePartitionKind(options.partition));
+  CHORUS_TRY(CheckPartition(options, kind));
   CHORUS_TRY_ASSIGN(const Wanted wanted, WantedBy(model, options));
   CHORUS_TRY_ASSIGN(Pool pool, ReadPool(options, wanted));
   if (pool.test_begin == 0) return InvalidArgument("the data has no rows that can be used");

@@ -203,9 +203,9 @@ Status AddSpeech(const DataOptions& options, const Json& object, const std::stri
   return OkStatus();
 }
 
-Result<Speech> ReadSpeech(const DataOptions& options, const std::vector<std::string>& paths,
-                          uint64_t lines_max) {
-  Speech speech;
+// Adds to `speech` what the files say, at most so many lines of it.
+Status ReadSpeech(const DataOptions& options, const std::vector<std::string>& paths,
+                  uint64_t lines_max, Speech& speech) {
   std::string line;
   Json object;
   uint64_t count = 0;
@@ -218,7 +218,13 @@ Result<Speech> ReadSpeech(const DataOptions& options, const std::vector<std::str
       ++count;
     }
   }
-  return speech;
+  return OkStatus();
+}
+
+// Of the last characters of each speaker: none when the test set is another.
+uint32_t PercentHeldBack(const DataOptions& options) {
+  const bool apart = !options.test_paths.empty() || options.test_clients_percent > 0;
+  return apart ? 0 : options.test_percent;
 }
 
 // The characters that are tokens, the most frequent ones when there are too many, in the order of
@@ -258,10 +264,14 @@ class Vocabulary {
 Status FillVocabulary(const DataOptions& options, const Speech& speech, Vocabulary& vocabulary) {
   if (options.vocabulary.empty()) {
     // Of what the model may see in training only.
-    for (const std::vector<char32_t>& text : speech.text) {
-      const size_t kept = options.test_paths.empty()
-                              ? text.size() - text.size() * options.test_percent / 100
-                              : text.size();
+    std::vector<bool> unseen(speech.text.size());
+    for (const uint32_t user : TestClients(options, static_cast<uint32_t>(unseen.size()))) {
+      unseen[user] = true;
+    }
+    for (size_t user = 0; user < speech.text.size(); ++user) {
+      const std::vector<char32_t>& text = speech.text[user];
+      const size_t kept =
+          unseen[user] ? 0 : text.size() - text.size() * PercentHeldBack(options) / 100;
       for (size_t i = 0; i < kept; ++i) vocabulary.Count(text[i]);
     }
     return OkStatus();
@@ -278,34 +288,41 @@ Status FillVocabulary(const DataOptions& options, const Speech& speech, Vocabula
 
 // Windows of `wanted.window` tokens over text[begin, end), each beginning with the last token of
 // the one before, so that every character but the first is predicted once. -1 fills the last one.
-void AddWindows(const std::vector<char32_t>& text, size_t begin, size_t end,
-                const Vocabulary& vocabulary, uint32_t window, std::vector<float>& features) {
+Status AddWindows(const std::vector<char32_t>& text, size_t begin, size_t end,
+                  const Vocabulary& vocabulary, uint32_t window, std::vector<float>& features) {
   for (size_t at = begin; at + 1 < end; at += window - 1) {
+    // Short speeches fill little of a wide window, so that few characters can make many numbers.
+    if (features.size() + window > limits::kExamplesBytesMax / sizeof(float)) {
+      return ResourceExhausted(
+          "the text makes more examples than a data set may have; use less of it, or a model of a"
+          " narrower window");
+    }
     for (size_t i = at; i < at + window; ++i) {
       features.push_back(i < end ? vocabulary.Token(text[i]) : -1.0F);
     }
   }
+  return OkStatus();
 }
 
 // The examples of all users, those to test on behind those to train on.
-void AddSpeakers(const DataOptions& options, const Wanted& wanted, const Speech& speech,
-                 const Vocabulary& vocabulary, bool apart, Pool& pool) {
+Status AddSpeakers(const DataOptions& options, const Wanted& wanted, const Speech& speech,
+                   const Vocabulary& vocabulary, bool apart, Pool& pool) {
   const auto mark = [&pool](uint32_t user, bool held_out) {
     pool.user.resize(pool.rows(), user);
     pool.held_out.resize(pool.rows(), held_out ? 1 : 0);
   };
   for (uint32_t user = 0; user < speech.text.size(); ++user) {
     const std::vector<char32_t>& text = speech.text[user];
-    const uint32_t percent = options.test_paths.empty() ? options.test_percent : 0;
-    const size_t cut = text.size() - text.size() * percent / 100;
-    AddWindows(text, 0, cut, vocabulary, wanted.window, pool.examples.features);
+    const size_t cut = text.size() - text.size() * PercentHeldBack(options) / 100;
+    CHORUS_TRY(AddWindows(text, 0, cut, vocabulary, wanted.window, pool.examples.features));
     mark(user, apart);
     if (cut == text.size()) continue;
     // The first held-out character follows the last one to train on.
-    AddWindows(text, cut == 0 ? 0 : cut - 1, text.size(), vocabulary, wanted.window,
-               pool.examples.features);
+    CHORUS_TRY(AddWindows(text, cut == 0 ? 0 : cut - 1, text.size(), vocabulary, wanted.window,
+                          pool.examples.features));
     mark(user, true);
   }
+  return OkStatus();
 }
 
 }  // namespace
@@ -335,19 +352,22 @@ Result<Pool> PoolOfText(const DataOptions& options, const Wanted& wanted) {
     return InvalidArgument("--text is for models with next-token loss; leave it out");
   }
   const uint64_t lines_max = options.examples_max == 0 ? UINT64_MAX : options.examples_max;
-  CHORUS_TRY_ASSIGN(const Speech speech, ReadSpeech(options, options.paths, lines_max));
+  Speech speech;
+  CHORUS_TRY(ReadSpeech(options, options.paths, lines_max, speech));
   Vocabulary vocabulary;
   CHORUS_TRY(FillVocabulary(options, speech, vocabulary));
   vocabulary.Close(wanted.tokens);
   Pool pool;
   pool.examples.inputs = wanted.window;
-  AddSpeakers(options, wanted, speech, vocabulary, /*apart=*/false, pool);
-  pool.users = speech.users.names();
+  CHORUS_TRY(AddSpeakers(options, wanted, speech, vocabulary, /*apart=*/false, pool));
   pool.test_begin = pool.rows();
   if (!options.test_paths.empty()) {
-    CHORUS_TRY_ASSIGN(const Speech test, ReadSpeech(options, options.test_paths, UINT64_MAX));
-    AddSpeakers(options, wanted, test, vocabulary, /*apart=*/true, pool);
+    // Who speaks in both is one user of one number; those of the test alone come behind the others.
+    for (std::vector<char32_t>& text : speech.text) text.clear();
+    CHORUS_TRY(ReadSpeech(options, options.test_paths, UINT64_MAX, speech));
+    CHORUS_TRY(AddSpeakers(options, wanted, speech, vocabulary, /*apart=*/true, pool));
   }
+  pool.users = speech.users.names();
   pool.vocabulary = vocabulary.names();
   if (pool.rows() == 0) return InvalidArgument("the data has no text of two characters or more");
   return pool;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -112,9 +114,7 @@ class GraphBuilder {
   }
   std::string Shared(wire::OnnxTensor tensor) {
     const std::string name = tensor.name;
-    const bool known = std::any_of(graph_.constants.begin(), graph_.constants.end(),
-                                   [&name](const wire::OnnxTensor& t) { return t.name == name; });
-    if (!known) graph_.constants.push_back(std::move(tensor));
+    if (shared_.insert(name).second) graph_.constants.push_back(std::move(tensor));
     return name;
   }
 
@@ -403,6 +403,7 @@ class GraphBuilder {
   const std::vector<LayerShapes>& shapes_;
   const OnnxOptions options_;
   wire::OnnxModel graph_;
+  std::set<std::string> shared_;  // names of constants that several layers use
   std::string layer_;
   std::vector<Value> before_;  // [layers] what goes into each
   size_t count_ = 0;

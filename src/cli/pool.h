@@ -43,11 +43,14 @@ struct Pool {
 class Dictionary {
  public:
   uint32_t Number(std::string_view text);
+  // Forgets the text of the last Number if it was new.
+  void TakeBack();
   const std::vector<std::string>& names() const { return names_; }
 
  private:
   std::unordered_map<std::string, uint32_t> numbers_;
   std::vector<std::string> names_;
+  bool fresh_ = false;  // the last Number was of a new text
 };
 
 // One wanted column of a table.
@@ -105,5 +108,9 @@ Status ReadJsonLines(const DataOptions& options, const std::string& path, uint64
 Result<Pool> PoolOfTable(const DataOptions& options, const Wanted& wanted, Table table);
 Result<Pool> PoolOfIdx(const DataOptions& options, const Wanted& wanted);
 Result<Pool> PoolOfText(const DataOptions& options, const Wanted& wanted);
+
+// Which of so many natural clients are for testing alone, by the options' seed; none without
+// test_clients_percent.
+std::vector<uint32_t> TestClients(const DataOptions& options, uint32_t clients);
 
 }  // namespace chorus::cli

@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "chorus/analytics.h"
 #include "chorus/simulation.h"
+#include "cli/answers_text.h"
 #include "cli/command.h"
 #include "cli/dataset.h"
 #include "cli/files.h"
@@ -169,33 +171,66 @@ class Simulate final : public Command {
     CatchStopSignals();
     CHORUS_TRY_ASSIGN(const std::unique_ptr<Cluster> cluster, JoinMpiCluster());
     const bool speaks = cluster == nullptr || cluster->rank() == 0;
+    // Whatever goes wrong before the simulation has to reach the other processes: they would wait.
+    Result<Input> read = ReadInput();
+    CHORUS_TRY(ShareVerdict(cluster.get(), read.status()));
+    const Input input = *std::move(read);
+    const Simulation& simulation = input.simulation;
+    const std::string partition = PartitionTable(input.data, kPartitionLines);
+    if (speaks && !options_.quiet) std::printf("%s", partition.c_str());
+    const StopWatch watch;
+    ProgressLine line(options_.quiet || !speaks);
+    Result<SimulationResult> result = RunSimulation(
+        simulation, PopulationOf(input.data),
+        {.progress = [&line](const SimulationProgress& progress) { line.Show(progress); },
+         .cancel = &watch.cancel(),
+         .cluster = cluster.get()});
+    line.End();
+    if (!result.ok() || !speaks) return result.status();
+    return Conclude(input, partition, *std::move(result));
+  }
+
+ private:
+  // What the options name.
+  struct Input {
+    std::string task;  // its text
     Simulation simulation;
-    CHORUS_TRY_ASSIGN(const std::string text, ReadText(options_.task));
-    Result<TaskSpec> task = wire::ParseTaskText(text);
-    if (!task.ok()) return {task.status().code(), options_.task + ": " + task.status().message()};
+    DataSet data;
+  };
+
+  Result<Input> ReadInput() {
+    Input input;
+    Simulation& simulation = input.simulation;
+    CHORUS_TRY_ASSIGN(input.task, ReadText(options_.task));
+    Result<TaskSpec> task = wire::ParseTaskText(input.task);
+    if (!task.ok()) {
+      return Status(task.status().code(), options_.task + ": " + task.status().message());
+    }
     simulation.task = *std::move(task);
+    if (!simulation.task.queries.empty()) CHORUS_TRY(PrepareQueries());
     Describe(simulation);
     if (!options_.start.empty()) {
       CHORUS_TRY_ASSIGN(simulation.initial_weights,
                         ReadModelFile(options_.start, simulation.task.model));
     }
     options_.data.seed = options_.seed;
-    CHORUS_TRY_ASSIGN(const DataSet data, ReadDataSet(options_.data, simulation.task.model));
-    const std::string partition = PartitionTable(data, kPartitionLines);
-    if (speaks && !options_.quiet) std::printf("%s", partition.c_str());
-    const StopWatch watch;
-    ProgressLine line(options_.quiet || !speaks);
-    Result<SimulationResult> result = RunSimulation(
-        simulation, PopulationOf(data),
-        {.progress = [&line](const SimulationProgress& progress) { line.Show(progress); },
-         .cancel = &watch.cancel(),
-         .cluster = cluster.get()});
-    line.End();
-    if (!result.ok() || !speaks) return result.status();
-    return Conclude(simulation, text, partition, *std::move(result));
+    CHORUS_TRY_ASSIGN(input.data, ReadDataSet(options_.data, simulation.task.model));
+    return input;
   }
 
- private:
+  // Queries are asked of all that the clients have: nothing is tested, and there is no model.
+  Status PrepareQueries() {
+    for (const char* const option : {"--out", "--start", "--target-accuracy", "--test",
+                                     "--test-percent", "--test-clients", "--test-every"}) {
+      if (app_.count(option) == 0) continue;
+      return InvalidArgument(std::string(option) +
+                             " is for tasks that train a model, and this one asks queries; leave"
+                             " it out");
+    }
+    options_.data.test_percent = 0;
+    return OkStatus();
+  }
+
   void AddDevices() {
     app_.add_option("--devices", options_.devices,
                     "How speed, latency and bandwidth differ: same, uniform or lognormal.")
@@ -250,9 +285,12 @@ class Simulate final : public Command {
     simulation.faults = options_.faults;
   }
 
-  Status Conclude(const Simulation& simulation, const std::string& text,
-                  const std::string& partition, SimulationResult result) const {
+  Status Conclude(const Input& input, const std::string& partition, SimulationResult result) const {
+    const Simulation& simulation = input.simulation;
     PrintOutcome(simulation, result);
+    CHORUS_TRY_ASSIGN(std::vector<RecordedAnswers> answers,
+                      AnswersOf(simulation.task.queries, result));
+    if (!answers.empty()) std::printf("%s", AnswersText(answers.back().queries).c_str());
     if (!options_.out.empty()) {
       CHORUS_TRY(WriteFile(options_.out, EncodeModelFile(simulation.task.model, result.weights),
                            WriteOptions{.existing = Existing::kReplace}));
@@ -261,14 +299,33 @@ class Simulate final : public Command {
     if (options_.report.empty()) return OkStatus();
     const RecordedRun run{.name = options_.name.empty() ? simulation.task.name : options_.name,
                           .seed = options_.seed,
-                          .task = text,
+                          .task = input.task,
                           .command = CommandLine(),
                           .partition = partition,
                           .parameters = learning::ParameterCount(simulation.task.model),
-                          .result = std::move(result)};
+                          .result = std::move(result),
+                          .answers = std::move(answers)};
     CHORUS_TRY(WriteReport(run, options_.report));
     std::printf("report: %s\n", options_.report.c_str());
     return OkStatus();
+  }
+
+  // Of each round that committed.
+  static Result<std::vector<RecordedAnswers>> AnswersOf(const std::vector<QuerySpec>& queries,
+                                                        const SimulationResult& result) {
+    std::vector<RecordedAnswers> all;
+    for (const SimulatedRound& round : result.rounds) {
+      if (queries.empty() || round.report.state != RoundState::kCommitted) continue;
+      CHORUS_TRY_ASSIGN(std::vector<QueryAnswer> answers, ReadAnswers(queries, round.cells));
+      RecordedAnswers& recorded = all.emplace_back();
+      recorded.round = round.report.round;
+      for (size_t i = 0; i < answers.size(); ++i) {
+        recorded.queries.push_back({.answer = std::move(answers[i]),
+                                    .columns = queries[i].columns,
+                                    .unit = queries[i].unit});
+      }
+    }
+    return all;
   }
 
   // As it was given, option by option.

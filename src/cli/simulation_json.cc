@@ -30,6 +30,32 @@ RoundState StateOf(const std::string& name) {
                              : RoundState::kOpen;
 }
 
+std::optional<QueryKind> KindOf(const std::string& name) {
+  for (const QueryKind kind : {QueryKind::kCount, QueryKind::kHistogram, QueryKind::kMean,
+                               QueryKind::kTable, QueryKind::kMoments}) {
+    if (name == KindName(kind)) return kind;
+  }
+  return std::nullopt;
+}
+
+// Whether there is all that a page or a table takes from an answer.
+bool HasItsShape(const RecordedAnswer& recorded) {
+  const QueryAnswer& answer = recorded.answer;
+  const size_t factors = recorded.columns.size() + 1;
+  switch (answer.kind) {
+    case QueryKind::kCount:
+      return true;
+    case QueryKind::kHistogram:
+      return !answer.edges.empty() && answer.histogram.size() == answer.edges.size() + 1;
+    case QueryKind::kMean:
+    case QueryKind::kTable:
+      return !answer.moments.empty();
+    case QueryKind::kMoments:
+      return answer.products.size() == factors * factors;
+  }
+  return false;
+}
+
 template <typename Archive>
 void List(Archive& archive, SimulatedStep& step) {
   archive("name", step.name);
@@ -88,6 +114,43 @@ void List(Archive& archive, SimulatedRound& round) {
 }
 
 template <typename Archive>
+void List(Archive& archive, Moments& moments) {
+  archive("count", moments.count);
+  archive("sum_in_units", moments.sum);
+  archive("sum_of_squares_in_units", moments.sum_of_squares);
+  archive("mean", moments.mean);
+  archive("variance", moments.variance);
+}
+
+// What the query's kind does not name is empty.
+template <typename Archive>
+void List(Archive& archive, RecordedAnswer& recorded) {
+  QueryAnswer& answer = recorded.answer;
+  std::string kind = KindName(answer.kind);
+  archive("name", answer.name);
+  archive("kind", kind);
+  archive("columns", recorded.columns);
+  archive("unit", recorded.unit);
+  archive("examples", answer.examples);
+  archive("clients", answer.clients);
+  archive("edges", answer.edges);
+  archive("histogram", answer.histogram);
+  archive("moments", answer.moments);
+  archive("left_out", answer.left_out);
+  archive("products_in_units", answer.products);
+  const std::optional<QueryKind> known = KindOf(kind);
+  if (!known.has_value()) return archive.Fail("a query is of no kind that this version knows");
+  answer.kind = *known;
+  if (!HasItsShape(recorded)) archive.Fail("an answer has not the figures of its kind");
+}
+
+template <typename Archive>
+void List(Archive& archive, RecordedAnswers& answers) {
+  archive("round", answers.round);
+  archive("queries", answers.queries);
+}
+
+template <typename Archive>
 void List(Archive& archive, RecordedRun& run) {
   SimulationResult& result = run.result;
   std::string format = kFormat;
@@ -106,6 +169,7 @@ void List(Archive& archive, RecordedRun& run) {
   archive("target_round", result.target_round);
   archive("rounds", result.rounds);
   archive("clients", result.clients);
+  archive("answers", run.answers);
   archive("measured", result.cost);
 }
 
@@ -175,6 +239,13 @@ class JsonReader {
   void Read(const Json& json, const std::string& path, bool& value) {
     if (!json.is_boolean()) return Fail(path + " is neither true nor false");
     value = json.get<bool>();
+  }
+  void Read(const Json& json, const std::string& path, int64_t& value) {
+    // What nlohmann::json read as unsigned may be larger than any int64.
+    const bool fits = json.is_number_unsigned() ? json.get<uint64_t>() <= uint64_t{INT64_MAX}
+                                                : json.is_number_integer();
+    if (!fits) return Fail(path + " is no whole number of its size");
+    value = json.get<int64_t>();
   }
   void Read(const Json& json, const std::string& path, double& value) {
     if (json.is_null()) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "cli/files.h"
@@ -363,9 +364,24 @@ std::string AbortedRounds(const RecordedRun& run) {
   return text;
 }
 
+// The last round's answers, which those before led up to, in sight; the others folded away.
+std::string Answers(const RecordedRun& run) {
+  std::string page;
+  for (size_t i = run.answers.size(); i-- > 0;) {
+    const RecordedAnswers& answers = run.answers[i];
+    const std::string title = "Answers of round " + std::to_string(answers.round);
+    const std::string text = AnswersText(answers.queries);
+    page += i + 1 == run.answers.size()
+                ? "<section class=\"card wide\"><h3>" + title + "</h3>\n<pre>" + XmlEscaped(text) +
+                      "</pre></section>\n"
+                : Details(title, text);
+  }
+  return page;
+}
+
 std::string RunDetails(const RecordedRun& run) {
   const std::vector<StepTotals> steps = StepsOf(run);
-  std::string page = "<div class=\"plots\">\n";
+  std::string page = Answers(run) + "<div class=\"plots\">\n";
   page += Card("Bytes of one invited client", Legend({"up", "down"}), BytesPlot(run));
   page += Card("What the simulation itself took", "", CostTable(run.result.cost));
   page += Card("Virtual time of each step, mean of the rounds", "", StepsPlot(steps));
@@ -426,6 +442,33 @@ std::string CsvField(const std::string& text) {
   return quoted + "\"";
 }
 
+using Figures = std::vector<std::pair<std::string, std::string>>;
+
+Figures FiguresOfAll(std::span<const RecordedAnswer> answers) {
+  Figures all;
+  for (const RecordedAnswer& recorded : answers) {
+    for (auto& figure : FiguresOf(recorded)) all.push_back(std::move(figure));
+  }
+  return all;
+}
+
+// Those that name the columns.
+Figures FirstFigures(const RecordedRun& run) {
+  return run.answers.empty() ? Figures() : FiguresOfAll(run.answers.front().queries);
+}
+
+// The cells of one round, a comma before each.
+std::string FigureCells(const RecordedRun& run, uint64_t round) {
+  const auto found =
+      std::find_if(run.answers.begin(), run.answers.end(),
+                   [round](const RecordedAnswers& answers) { return answers.round == round; });
+  if (found == run.answers.end()) return std::string(FirstFigures(run).size(), ',');
+  std::string cells;
+  for (const auto& figure : FiguresOfAll(found->queries))
+    cells.append(",").append(CsvField(figure.second));
+  return cells;
+}
+
 }  // namespace
 
 std::string RunCsv(const RecordedRun& run) {
@@ -438,6 +481,8 @@ std::string RunCsv(const RecordedRun& run) {
     csv << "," << CsvField(name + "_seconds") << "," << CsvField(name + "_asked") << ","
         << CsvField(name + "_answered");
   }
+  // Each figure of the answers has a column, which is empty for rounds that aborted.
+  for (const auto& figure : FirstFigures(run)) csv << "," << CsvField(figure.first);
   csv << "\n";
   csv.precision(10);
   for (const SimulatedRound& round : run.result.rounds) {
@@ -461,6 +506,7 @@ std::string RunCsv(const RecordedRun& run) {
         csv << found->seconds << "," << found->asked << "," << found->answered;
       }
     }
+    csv << FigureCells(run, report.round);
     csv << "\n";
   }
   return csv.str();

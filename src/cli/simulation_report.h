@@ -6,9 +6,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "chorus/simulation.h"
 #include "chorus/status.h"
+#include "cli/answers_text.h"
 
 namespace chorus::cli {
 
@@ -20,7 +22,8 @@ struct RecordedRun {
   std::string command;    // how the tool was called
   std::string partition;  // as text
   uint64_t parameters = 0;
-  SimulationResult result;  // weights and contributors are left out of every report
+  SimulationResult result;               // weights and contributors are left out of every report
+  std::vector<RecordedAnswers> answers;  // of analytics: of each round that committed
 };
 
 // Equal for equal simulations but for "measured", where the processor's and the wall's times are.

@@ -64,6 +64,8 @@ bool LastIsMissing(const Column& column) {
 
 void TakeBack(Column& column) {
   if (column.category) {
+    // A category that only skipped rows have is none of the data's.
+    if (column.values.back() != kNoValue) column.dictionary.TakeBack();
     column.values.pop_back();
   } else {
     column.numbers.resize(column.numbers.size() - column.width);
@@ -196,7 +198,14 @@ uint32_t Dictionary::Number(std::string_view text) {
   const auto [entry, fresh] =
       numbers_.try_emplace(std::string(text), static_cast<uint32_t>(names_.size()));
   if (fresh) names_.emplace_back(text);
+  fresh_ = fresh;
   return entry->second;
+}
+
+void Dictionary::TakeBack() {
+  if (!std::exchange(fresh_, false)) return;
+  numbers_.erase(names_.back());
+  names_.pop_back();
 }
 
 std::vector<Column*> Table::Columns() {

@@ -60,7 +60,7 @@ Digest ChecksumOf(BytesView header, const DeviceRecord& record) {
 
 class FileState final : public DeviceState {
  public:
-  explicit FileState(std::string directory) : directory_(std::move(directory)) {}
+  explicit FileState(std::string directory);
 
   Result<std::optional<DeviceRecord>> Find(const RecordKey& key) const override;
   Status Keep(const RecordKey& key, DeviceRecord record) override;
@@ -69,6 +69,7 @@ class FileState final : public DeviceState {
   std::string PathOf(const TaskId& task) const {
     return directory_ + "/" + std::string(kPrefix) + ToHex(task);
   }
+  Status WriteNew(const std::string& path, const RecordKey& key, const DeviceRecord& record) const;
   Status MakeRoom(const std::string& path) const;
 
   const std::string directory_;
@@ -133,24 +134,46 @@ Status FileState::MakeRoom(const std::string& path) const {
   return OkStatus();
 }
 
-Status FileState::Keep(const RecordKey& key, DeviceRecord record) {
-  const std::string path = PathOf(key.task);
-  CHORUS_TRY(MakeRoom(path));
-  const std::string unfinished = path + std::string(kUnfinished);
+// What a process that died while it wrote has left holds what the device learned, and goes. What
+// cannot be removed is in nobody's way: the next writing begins the file anew.
+FileState::FileState(std::string directory) : directory_(std::move(directory)) {
+  std::error_code error;
+  std::vector<std::filesystem::path> stale;
+  std::filesystem::directory_iterator entry(directory_, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) stale.push_back(entry->path());
+  }
+  for (const std::filesystem::path& path : stale) std::filesystem::remove(path, error);
+}
+
+Status FileState::WriteNew(const std::string& path, const RecordKey& key,
+                           const DeviceRecord& record) const {
   const Bytes header = HeaderOf(key);
   const Digest checksum = ChecksumOf(header, record);
-  {
-    const File file = OpenFile(unfinished, O_WRONLY | O_CREAT | O_TRUNC);
-    if (!file.open()) return WriteError(errno);
-    uint64_t offset = 0;
-    for (const BytesView part : {BytesView(header), BytesOf(record.personal.get()),
-                                 BytesOf(record.control.get()), BytesView(checksum)}) {
-      if (const int error = WriteAt(file, offset, part); error != 0) return WriteError(error);
-      offset += part.size();
-    }
-    if (const int error = Sync(file); error != 0) return WriteError(error);
+  const File file = OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file.open()) return WriteError(errno);
+  uint64_t offset = 0;
+  for (const BytesView part : {BytesView(header), BytesOf(record.personal.get()),
+                               BytesOf(record.control.get()), BytesView(checksum)}) {
+    if (const int error = WriteAt(file, offset, part); error != 0) return WriteError(error);
+    offset += part.size();
   }
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return WriteError(errno);
+  if (const int error = Sync(file); error != 0) return WriteError(error);
+  return OkStatus();
+}
+
+// Nothing that was kept goes before its successor is on disk.
+Status FileState::Keep(const RecordKey& key, DeviceRecord record) {
+  const std::string path = PathOf(key.task);
+  const std::string unfinished = path + std::string(kUnfinished);
+  Status kept = WriteNew(unfinished, key, record);
+  if (kept.ok()) kept = MakeRoom(path);
+  if (kept.ok() && std::rename(unfinished.c_str(), path.c_str()) != 0) kept = WriteError(errno);
+  if (!kept.ok()) {
+    std::remove(unfinished.c_str());
+    return kept;
+  }
   if (const int error = SyncDirectory(directory_); error != 0) return WriteError(error);
   return OkStatus();
 }

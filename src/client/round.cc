@@ -51,6 +51,8 @@ aggregation::SessionParams ExpectedParams(const ClientOptions& options, const Ac
   params.word_bytes = static_cast<uint8_t>(math::WordBytesFor(task.encoding.bits));
   params.bound = spec.encoding.bound;
   params.n_min = std::max(spec.cohort.minimum, options.policy.cohort_min);
+  if (!spec.queries.empty())
+    params.n_min = std::max(params.n_min, options.policy.analytics_cohort_min);
   params.n_max = spec.cohort.maximum;
   if (spec.protocol == Protocol::kOneShot) {
     params.gamma_ppm = std::max(spec.one_shot.gamma_ppm, options.policy.gamma_ppm_min);
@@ -79,6 +81,9 @@ Status CheckTrainer(Trainer& trainer, const TaskSpec& task) {
 
 // Whether the device's examples are of the kind that the task needs.
 Status CheckOwnExamples(const SessionOptions& options, const TaskSpec& task) {
+  if (!task.queries.empty() && options.trainer != nullptr)
+    return InvalidArgument(
+        "the task asks questions about examples, which this game's own engine holds");
   if (!task.queries.empty()) return learning::CheckQueryExamples(task.queries, *options.examples);
   if (options.trainer != nullptr) return OkStatus();
   if (task.model.custom_parameters > 0)
@@ -96,8 +101,7 @@ Status CheckDevice(const SessionOptions& options, const AcceptedTask& task) {
     return ResourceExhausted("training this task needs " + std::to_string(bytes >> 20U) +
                              " MiB of memory; this game allows " +
                              std::to_string(options.options->memory_bytes_max >> 20U) + " MiB");
-  if (options.trainer != nullptr && task.spec.queries.empty())
-    return CheckTrainer(*options.trainer, task.spec);
+  if (options.trainer != nullptr) return CheckTrainer(*options.trainer, task.spec);
   if (KeepsRecord(task.spec) && options.state == nullptr)
     return FailedPrecondition(
         "the task needs what a device keeps between rounds; this client keeps nothing");
@@ -235,14 +239,14 @@ Status Round::Permit(const Model& model) {
     model_hash_ = *model.model_hash;
   } else {
     if (!AllFinite(model.weights)) return DataLoss("the model holds numbers that are not finite");
-    model_hash_ = aggregation::ModelHash(learning::CanonicalModel(task_.spec.model), model.weights);
+    model_hash_ = aggregation::ModelHash(learning::CanonicalSubject(task_.spec), model.weights);
   }
   return options_.ledger->PermitUpload(task_.id, number_, model_hash_,
                                        options_.options->policy.uploads_per_model_max);
 }
 
-Status Round::Train(const Model& model) {
-  CHORUS_TRY_ASSIGN(RingVector input, TrainAndEncode(model));
+Status Round::Train(const Model& model, Time until) {
+  CHORUS_TRY_ASSIGN(RingVector input, TrainAndEncode(model, until));
   prepared_ = std::make_unique<aggregation::ContributorOptions>();
   aggregation::ContributorOptions& contributor = *prepared_;
   contributor.input = std::move(input);
@@ -274,18 +278,21 @@ Status Round::Train(const Model& model) {
   return OkStatus();
 }
 
+// Before the update leaves, so that what the device keeps and what it gave never part by more than
+// one round that was lost after this.
+Status Round::KeepRecord() {
+  if (!to_keep_.has_value() || !contributor_->uploaded()) return OkStatus();
+  CHORUS_TRY(options_.state->Keep(RecordKeyOf(task_.id, task_.spec), *std::move(to_keep_)));
+  to_keep_.reset();
+  return OkStatus();
+}
+
 Status Round::NoteUpload() {
   if (options_.role == Role::kCommitteeMember) {
     uploaded_ = contributor_->done();
     return OkStatus();
   }
   if (!contributor_->uploaded() || uploaded_) return OkStatus();
-  // Before the update leaves, so that what the device keeps and what it gave never part by more
-  // than one round that was lost after this.
-  if (to_keep_.has_value()) {
-    CHORUS_TRY(options_.state->Keep(RecordKeyOf(task_.id, task_.spec), *std::move(to_keep_)));
-    to_keep_.reset();
-  }
   CHORUS_TRY(options_.ledger->NoteUpload(task_.id, number_, model_hash_,
                                          options_.options->policy.uploads_per_model_max));
   uploaded_ = true;
@@ -321,9 +328,11 @@ Result<std::optional<DeviceRecord>> Round::FindRecord() const {
   return std::optional<DeviceRecord>();
 }
 
-Result<RingVector> Round::TrainAndEncode(const Model& model) {
+Result<RingVector> Round::TrainAndEncode(const Model& model, Time until) {
   const TaskSpec& spec = task_.spec;
-  if (!spec.queries.empty()) return AnswerAndEncode(spec, task_.encoding, *options_.examples);
+  if (!spec.queries.empty())
+    return AnswerAndEncode(spec, task_.encoding, *options_.examples,
+                           Stop(*options_.cancel, options_.clock, until));
   const std::unique_ptr<Rng> draws = DrawsFor(options_, "training", number_);
   CHORUS_TRY_ASSIGN(const std::optional<DeviceRecord> record, FindRecord());
   TrainingBuffers own;
@@ -335,6 +344,8 @@ Result<RingVector> Round::TrainAndEncode(const Model& model) {
                            .record = record.has_value() ? &*record : nullptr,
                            .draws = draws.get(),
                            .cancel = options_.cancel,
+                           .clock = options_.clock,
+                           .until = until,
                            .buffers = options_.buffers != nullptr ? options_.buffers : &own};
   if (options_.trainer != nullptr) {
     CHORUS_TRY_ASSIGN(Trained by_host, TrainByHost(*options_.trainer, inputs));
@@ -400,6 +411,10 @@ Result<SecretBytes> Round::Answer(BytesView question) {
     return answer.status();
   }
   SecretBytes kept(*std::move(answer));
+  if (const Status wrote = KeepRecord(); !wrote.ok()) {
+    contributor_.reset();
+    return wrote;
+  }
   if (const Status noted = NoteUpload(); !noted.ok()) {
     refused_by_ledger_ = true;
     contributor_.reset();

@@ -101,10 +101,11 @@ class Round {
   Status Permit(const Model& model);
   // Trains on this device's examples, starting from `model`, and makes ready to contribute. What
   // the task keeps on the device is kept once the update leaves; a round that is lost before leaves
-  // no trace. kCancelled; kAborted: training diverged; the failures of the host's trainer. Every
+  // no trace. kCancelled; kDeadlineExceeded: it was not done by `until`, when nobody waits for it
+  // any more; kAborted: training diverged; the failures of the host's trainer. Every
   // copy of the result but the contributor's is wiped, in the session's own `buffers` by whoever
   // has them.
-  Status Train(const Model& model);
+  Status Train(const Model& model, Time until = Time::max());
   // What to send with the word that it is ready, once trained: the record of fresh pre-keys, with
   // which the keys step need not ask this client; of no bytes for plain.
   const Bytes& ready() const { return ready_; }
@@ -129,9 +130,10 @@ class Round {
   bool done() const { return contributor_ != nullptr && contributor_->done(); }
 
  private:
+  Status KeepRecord();
   Status NoteUpload();
   Result<std::optional<DeviceRecord>> FindRecord() const;
-  Result<RingVector> TrainAndEncode(const Model& model);
+  Result<RingVector> TrainAndEncode(const Model& model, Time until);
   Status NoteAttempt();
   Status BeginSession();
   void KeepEvidenceFound();

@@ -374,7 +374,8 @@ void Conversation::Work() {
   if (!std::holds_alternative<Training>(phase_)) return;
   if (const Status permitted = current_->round->Permit(model_); !permitted.ok())
     return Decline(permitted);
-  if (const Status trained = current_->round->Train(model_); !trained.ok()) return Abandon(trained);
+  if (const Status trained = current_->round->Train(model_, current_->until); !trained.ok())
+    return Abandon(trained);
   Emit(ClientEvent::Kind::kTrained, current_->number, OkStatus());
   StartAnswer(SecretBytes(Bytes(current_->round->ready())), Code::kOk);
 }

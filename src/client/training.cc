@@ -15,8 +15,6 @@ namespace {
 
 using learning::ParameterRange;
 
-// Below this, a loss counts as this in q-FedAvg: its power may have a negative exponent.
-constexpr double kFairnessLossMin = 0x1p-10;
 // The root of one half, rounded down: two halves of so much of the clip make one of the clip.
 constexpr float kHalfOfNorm = 0x1.6a09e4p-1F;
 
@@ -43,6 +41,7 @@ class Work {
   explicit Work(const TrainingInputs& inputs)
       : inputs_(inputs),
         spec_(*inputs.task),
+        stop_(*inputs.cancel, inputs.clock, inputs.until),
         dim_(learning::ParameterCount(spec_.model)),
         shared_(learning::SharedRanges(spec_.model)) {
     for (const ParameterRange& range : shared_) shared_count_ += range.count;
@@ -71,6 +70,7 @@ class Work {
 
   const TrainingInputs& inputs_;
   const TaskSpec& spec_;
+  const Stop stop_;
   const uint64_t dim_;
   const std::vector<ParameterRange> shared_;
   uint64_t shared_count_ = 0;
@@ -91,13 +91,12 @@ Status Work::Measure() {
   learning::Learner& learner = *inputs_.buffers->learner;
   const std::span<const float> weights = inputs_.buffers->weights.get();
   if (!inputs_.split->held_back.empty()) {
-    CHORUS_TRY_ASSIGN(evaluation_, learner.Evaluate(*inputs_.examples, inputs_.split->held_back,
-                                                    weights, *inputs_.cancel));
+    CHORUS_TRY_ASSIGN(
+        evaluation_, learner.Evaluate(*inputs_.examples, inputs_.split->held_back, weights, stop_));
   }
   if (spec_.training.fairness_q > 0) {
-    CHORUS_TRY_ASSIGN(
-        const learning::Evaluation before,
-        learner.Evaluate(*inputs_.examples, inputs_.split->train, weights, *inputs_.cancel));
+    CHORUS_TRY_ASSIGN(const learning::Evaluation before,
+                      learner.Evaluate(*inputs_.examples, inputs_.split->train, weights, stop_));
     loss_before_ = before.loss;
   }
   return OkStatus();
@@ -114,9 +113,8 @@ Status Work::Train() {
     for (size_t i = 0; i < own.size(); ++i) correction[i] -= own[i];
     local.correction = correction;
   }
-  CHORUS_TRY_ASSIGN(steps_,
-                    inputs_.buffers->learner->Train(local, inputs_.buffers->weights.Mutable(),
-                                                    *inputs_.draws, *inputs_.cancel));
+  CHORUS_TRY_ASSIGN(steps_, inputs_.buffers->learner->Train(
+                                local, inputs_.buffers->weights.Mutable(), *inputs_.draws, stop_));
   return OkStatus();
 }
 
@@ -154,20 +152,24 @@ void Work::AddControlChange(std::span<float> contribution) {
 }
 
 // [LSBS20, Alg. 2], with L = 1 / rate and all divided by it: the update counts F^q times, and the
-// server divides by the sum of h = F^q + q F^(q - 1) |update|^2 / rate. The clip that follows takes
-// both together, so that a device whose contribution is cut keeps its direction and length and
-// loses weight. DEVIATION: both sums are weighted by examples, where the paper draws devices by
-// theirs.
+// server divides by the sum of h = F^q + q F^(q - 1) |update|^2 / rate. Both are divided by the
+// task's F0^q, which cancels in the server's quotient. The clip takes both together, so that a
+// device whose contribution is cut keeps its direction and length and loses weight; it is taken
+// here, since what it cuts may be beyond a float. DEVIATION: both sums are weighted by examples,
+// where the paper draws devices by theirs.
 void Work::AddFairness(std::span<float> contribution) {
   const std::span<float> update = contribution.first(shared_count_);
   const double q = spec_.training.fairness_q;
-  const double loss = std::clamp(loss_before_, kFairnessLossMin, math::kLossMax);
+  const double loss = std::clamp(loss_before_, learning::kFairnessLossMin, math::kLossMax);
   const double rate = learning::RateAt(spec_.training, round());
   const double norm = math::Norm(update);
-  const double weight = std::pow(loss, q);
-  const double h = weight * (1 + q * norm * norm / (rate * loss));
-  for (float& value : update) value *= static_cast<float>(weight);
-  contribution.back() = static_cast<float>(h * static_cast<double>(learning::FairnessScale(spec_)));
+  const double weight = std::pow(loss / double{spec_.training.fairness_loss}, q);
+  const double h = weight * (1 + q * norm * norm / (rate * loss)) *
+                   static_cast<double>(learning::FairnessScale(spec_));
+  const double clip = spec_.clip.update_l2_norm_max;
+  const double cut = clip / std::max(clip, std::hypot(weight * norm, h));
+  for (float& value : update) value *= static_cast<float>(weight * cut);
+  contribution.back() = static_cast<float>(h * cut);
 }
 
 // From the trained weights to the contribution, within the clip. Where all is shared and nothing
@@ -274,9 +276,10 @@ Result<Trained> TrainByHost(Trainer& trainer, const TrainingInputs& inputs) {
 }
 
 Result<RingVector> AnswerAndEncode(const TaskSpec& task, const math::FixedPoint& encoding,
-                                   const Examples& examples) {
-  CHORUS_TRY_ASSIGN(std::vector<int64_t> cells,
-                    learning::AnswerQueries(task.queries, examples, task.encoding.examples_max));
+                                   const Examples& examples, const Stop& stop) {
+  CHORUS_TRY_ASSIGN(
+      std::vector<int64_t> cells,
+      learning::AnswerQueries(task.queries, examples, task.encoding.examples_max, stop));
   Result<RingVector> vector = learning::EncodeCells(encoding, cells, examples.count());
   Wipe({reinterpret_cast<uint8_t*>(cells.data()), cells.size() * sizeof(int64_t)});
   return vector;

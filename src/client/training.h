@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "base/stop.h"
 #include "chorus/aggregation.h"
 #include "chorus/client.h"
 #include "chorus/host.h"
@@ -45,6 +46,10 @@ struct TrainingInputs {
   const DeviceRecord* record = nullptr;    // what the device keeps; null: nothing yet
   Rng* draws = nullptr;                    // order of training, dropout, rounding
   const Cancel* cancel = nullptr;
+  // With a clock: from when on the round cannot use what is trained, and training stops. The host's
+  // own engine is not stopped, and its update is lost with the round.
+  const Clock* clock = nullptr;
+  Time until = Time::max();
   TrainingBuffers* buffers = nullptr;
 };
 
@@ -56,7 +61,8 @@ struct Trained {
 };
 
 // Evaluates the published model on what is held back, trains on the rest, and encodes what
-// learning::ContributionDim says. kCancelled; kAborted: training diverged.
+// learning::ContributionDim says. kCancelled; kDeadlineExceeded: it was not done by `until`;
+// kAborted: training diverged.
 Result<Trained> TrainAndEncode(const TrainingInputs& inputs);
 
 // What the host's own engine makes of the published model [dim], checked before it is encoded as
@@ -65,9 +71,10 @@ Result<Trained> TrainAndEncode(const TrainingInputs& inputs);
 Result<Trained> TrainByHost(Trainer& trainer, const TrainingInputs& inputs);
 
 // Analytics, in place of training: this device's cells of all queries (valid), as whole numbers; no
-// clip, no rounding. kInvalidArgument: examples without the columns that are asked for.
+// clip, no rounding. kInvalidArgument: examples without the columns that are asked for. The
+// failures of `stop`.
 Result<RingVector> AnswerAndEncode(const TaskSpec& task, const math::FixedPoint& encoding,
-                                   const Examples& examples);
+                                   const Examples& examples, const Stop& stop);
 
 // Whether a task makes devices keep a record, and which.
 bool KeepsRecord(const TaskSpec& task);

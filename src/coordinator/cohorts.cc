@@ -129,9 +129,16 @@ void Cohorts::Abandon(const Status& why) {
 
 Status Cohorts::WhyNone() const {
   if (cohorts_.empty()) return Aborted("the round has no cohort");
-  const Status& first = cohorts_.front().verdict;
+  // With buffered sums a cohort may have made one that an earlier model has used up.
+  const auto failed = std::find_if(cohorts_.begin(), cohorts_.end(),
+                                   [](const Cohort& cohort) { return !cohort.verdict.ok(); });
+  if (failed == cohorts_.end()) return Aborted("no cohort has a sum left for another model");
+  const Status& first = failed->verdict;
   if (cohorts_.size() == 1) return first;
-  return Status(first.code(), "none of " + std::to_string(cohorts_.size()) +
+  const bool none = std::none_of(cohorts_.begin(), cohorts_.end(),
+                                 [](const Cohort& cohort) { return cohort.verdict.ok(); });
+  const std::string how_many = none ? "none of " : "not all of ";
+  return Status(first.code(), how_many + std::to_string(cohorts_.size()) +
                                   " cohorts made a sum; the first: " + first.message());
 }
 

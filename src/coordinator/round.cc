@@ -76,7 +76,7 @@ Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subjec
   params.task_hash = crypto::Sha256(subject.task_bytes);
   params.round = subject.round;
   params.attempt = 1;
-  params.model_hash = aggregation::ModelHash(learning::CanonicalModel(task.model), subject.weights);
+  params.model_hash = aggregation::ModelHash(learning::CanonicalSubject(task), subject.weights);
   params.vec_len = encoding.vector_dim();
   params.bits = static_cast<uint8_t>(encoding.bits);
   params.word_bytes = static_cast<uint8_t>(math::WordBytesFor(encoding.bits));

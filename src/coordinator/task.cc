@@ -187,6 +187,13 @@ Status CheckServer(const TaskSpec& task) {
   CHORUS_TRY(learning::ValidateServerOptimizer(task.server));
   CHORUS_TRY(CheckRobust(task.server, task.cohort));
   CHORUS_TRY(CheckBuffered(task));
+  // Each device moves its own variate by all that it sent; a rule that leaves some of that out
+  // would let c drift from their mean [KKMRSS20, algorithm 1].
+  if (task.training.scaffold && task.server.robust != RobustRule::kMean) {
+    return InvalidArgument(
+        "server.robust cannot be combined with training.scaffold, whose control variates need every"
+        " change to count; leave server.robust out");
+  }
   const bool plain_mean = task.server.robust == RobustRule::kMean && task.server.buffered_sums == 0;
   if (task.training.fairness_q > 0 && !plain_mean) {
     return InvalidArgument(

@@ -17,6 +17,9 @@ namespace {
 // Beyond it, squares of values in units would leave 62 bits; encoding.bound stops far earlier.
 constexpr double kUnitsMagnitudeMax = 2147483648.0;
 constexpr uint64_t kMomentCells = 3;  // count, sum, sum of squares
+// Between two looks at whether to go on.
+constexpr uint64_t kExamplesAtOnce = 256;
+constexpr uint64_t kProductsAtOnce = uint64_t{1} << 16U;
 
 bool HasRange(QueryKind kind) { return kind != QueryKind::kCount; }
 // Whether the kind sums values, in units, and not only counts examples.
@@ -53,6 +56,9 @@ Status CheckColumns(const QuerySpec& query) {
   const size_t columns = query.columns.size();
   if (columns > limits::kQueryColumnsMax) {
     return InvalidArgument("columns are at most " + std::to_string(limits::kQueryColumnsMax));
+  }
+  if (std::set<uint32_t>(query.columns.begin(), query.columns.end()).size() < columns) {
+    return InvalidArgument("columns name one twice");
   }
   switch (query.kind) {
     case QueryKind::kCount:
@@ -171,10 +177,16 @@ void AddMoments(int64_t value, std::span<int64_t> cells) {
   cells[2] += value * value;
 }
 
-void AnswerHistogram(const QuerySpec& query, const Column& column, size_t count,
+// Some of the examples, one after the other.
+struct Piece {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+void AnswerHistogram(const QuerySpec& query, const Column& column, const Piece& piece,
                      std::span<int64_t> cells) {
   const double width = double{query.high} - double{query.low};
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = piece.begin; i < piece.end; ++i) {
     const double value = column[i];
     if (value < query.low) {
       ++cells[0];
@@ -188,9 +200,9 @@ void AnswerHistogram(const QuerySpec& query, const Column& column, size_t count,
   }
 }
 
-void AnswerTable(const QuerySpec& query, const Column& arms, const Column& values, size_t count,
-                 std::span<int64_t> cells) {
-  for (size_t i = 0; i < count; ++i) {
+void AnswerTable(const QuerySpec& query, const Column& arms, const Column& values,
+                 const Piece& piece, std::span<int64_t> cells) {
+  for (size_t i = piece.begin; i < piece.end; ++i) {
     const double arm = arms[i];
     if (arm < 0 || arm >= query.bins || arm != std::floor(arm)) {
       ++cells.back();
@@ -201,10 +213,10 @@ void AnswerTable(const QuerySpec& query, const Column& arms, const Column& value
   }
 }
 
-void AnswerMoments(const QuerySpec& query, std::span<const Column> columns, size_t count,
+void AnswerMoments(const QuerySpec& query, std::span<const Column> columns, const Piece& piece,
                    std::span<int64_t> cells) {
   std::vector<int64_t> row(columns.size() + 1, 1);
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = piece.begin; i < piece.end; ++i) {
     for (size_t j = 0; j < columns.size(); ++j) row[j + 1] = InUnits(query, columns[j][i]);
     size_t cell = 0;
     for (size_t j = 0; j < row.size(); ++j) {
@@ -214,25 +226,42 @@ void AnswerMoments(const QuerySpec& query, std::span<const Column> columns, size
   Wipe({reinterpret_cast<uint8_t*>(row.data()), row.size() * sizeof(row[0])});
 }
 
-void Answer(const QuerySpec& query, const Examples& examples, size_t count,
-            std::span<int64_t> cells) {
-  std::vector<Column> columns;
-  for (const uint32_t number : query.columns) columns.emplace_back(examples, number);
+// Adds what the examples of a piece say.
+void AnswerPiece(const QuerySpec& query, std::span<const Column> columns, const Piece& piece,
+                 std::span<int64_t> cells) {
   switch (query.kind) {
     case QueryKind::kCount:
-      cells[0] = static_cast<int64_t>(count);
-      cells[1] = 1;
+      cells[0] += static_cast<int64_t>(piece.end - piece.begin);
       return;
     case QueryKind::kHistogram:
-      return AnswerHistogram(query, columns[0], count, cells);
+      return AnswerHistogram(query, columns[0], piece, cells);
     case QueryKind::kMean:
-      for (size_t i = 0; i < count; ++i) AddMoments(InUnits(query, columns[0][i]), cells);
+      for (size_t i = piece.begin; i < piece.end; ++i) {
+        AddMoments(InUnits(query, columns[0][i]), cells);
+      }
       return;
     case QueryKind::kTable:
-      return AnswerTable(query, columns[0], columns[1], count, cells);
+      return AnswerTable(query, columns[0], columns[1], piece, cells);
     case QueryKind::kMoments:
-      return AnswerMoments(query, columns, count, cells);
+      return AnswerMoments(query, columns, piece, cells);
   }
+}
+
+// In pieces after each of which it may be stopped.
+Status Answer(const QuerySpec& query, const Examples& examples, size_t count, const Stop& stop,
+              std::span<int64_t> cells) {
+  std::vector<Column> columns;
+  for (const uint32_t number : query.columns) columns.emplace_back(examples, number);
+  if (query.kind == QueryKind::kCount) cells[1] = 1;
+  // Only of moments does every example change every cell.
+  const uint64_t most =
+      query.kind == QueryKind::kMoments ? kProductsAtOnce / cells.size() : kExamplesAtOnce;
+  const auto rows = static_cast<size_t>(std::clamp<uint64_t>(most, 1, kExamplesAtOnce));
+  for (size_t begin = 0; begin < count; begin += rows) {
+    CHORUS_TRY(stop.Check("answering"));
+    AnswerPiece(query, columns, {.begin = begin, .end = std::min(count, begin + rows)}, cells);
+  }
+  return OkStatus();
 }
 
 // --- what the cells say ---
@@ -342,14 +371,19 @@ Status CheckQueryExamples(std::span<const QuerySpec> queries, const Examples& ex
 }
 
 Result<std::vector<int64_t>> AnswerQueries(std::span<const QuerySpec> queries,
-                                           const Examples& examples, uint32_t examples_max) {
+                                           const Examples& examples, uint32_t examples_max,
+                                           const Stop& stop) {
   CHORUS_TRY(CheckShapes(queries));
   CHORUS_TRY(CheckQueryExamples(queries, examples));
   const size_t count = std::min<size_t>(examples.count(), examples_max);
   std::vector<int64_t> cells(CellCount(queries));
   std::span<int64_t> rest = cells;
   for (const QuerySpec& query : queries) {
-    Answer(query, examples, count, rest.first(Cells(query)));
+    if (Status answered = Answer(query, examples, count, stop, rest.first(Cells(query)));
+        !answered.ok()) {
+      Wipe({reinterpret_cast<uint8_t*>(cells.data()), cells.size() * sizeof(cells[0])});
+      return answered;
+    }
     rest = rest.subspan(Cells(query));
   }
   return cells;
@@ -407,6 +441,10 @@ Bytes CanonicalContribution(const TaskSpec& task) {
     writer.F32(query.low).F32(query.high).F32(query.unit).U32(query.bins);
   }
   return std::move(writer).Take();
+}
+
+Bytes CanonicalSubject(const TaskSpec& task) {
+  return task.queries.empty() ? CanonicalModel(task.model) : CanonicalContribution(task);
 }
 
 }  // namespace chorus::learning

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/stop.h"
 #include "chorus/analytics.h"
 #include "chorus/bytes.h"
 #include "chorus/client.h"
@@ -17,9 +18,9 @@
 namespace chorus::learning {
 
 // kInvalidArgument names the query and the field: a kind that this version does not know, the wrong
-// number of columns, low that is not below high, a unit that is not positive, too many bins or
-// cells, or a cell that one client could fill beyond encoding.bound with encoding.examples_max
-// examples.
+// number of columns, a column that is named twice, low that is not below high, a unit that is not
+// positive, too many bins or cells, or a cell that one client could fill beyond encoding.bound with
+// encoding.examples_max examples.
 Status ValidateQueries(std::span<const QuerySpec> queries, const EncodingSpec& encoding);
 
 // Cells of all queries together; of valid queries. In the order of the queries:
@@ -35,9 +36,11 @@ uint64_t CellCount(std::span<const QuerySpec> queries);
 Status CheckQueryExamples(std::span<const QuerySpec> queries, const Examples& examples);
 
 // One client's cells [CellCount], over its first `examples_max` examples. Of valid queries and
-// examples that fit them, else the failures of the two checks.
+// examples that fit them, else the failures of the two checks. The failures of `stop` within 256
+// examples, and of moments within as many as make 2^16 products, with nothing left in memory.
 Result<std::vector<int64_t>> AnswerQueries(std::span<const QuerySpec> queries,
-                                           const Examples& examples, uint32_t examples_max);
+                                           const Examples& examples, uint32_t examples_max,
+                                           const Stop& stop);
 
 // A client's cells as the vector of integers that the protocols sum, in the layout of updates
 // (docs/decisions/0006): no rounding, no clip. `encoding` is the task's, its dim the cells'. It
@@ -57,5 +60,9 @@ Result<std::vector<int64_t>> DecodeAnswers(BytesView bytes, uint64_t count);
 // "CHORUS1/queries" || queries u32 || for each: kind u8 || columns u32 || column u32* || low, high,
 // unit binary32 || bins u32. Integers big-endian.
 Bytes CanonicalContribution(const TaskSpec& task);
+// What a round is about, hashed with the published numbers into the model_hash that a client's
+// ledger counts uploads by: the model; of analytics, where a zero is published in every round of
+// every task, the questions themselves, whatever the task and they are called.
+Bytes CanonicalSubject(const TaskSpec& task);
 
 }  // namespace chorus::learning

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "base/stop.h"
 #include "chorus/bytes.h"
 #include "chorus/client.h"
 #include "chorus/host.h"
@@ -18,6 +19,8 @@
 namespace chorus::learning {
 
 inline constexpr uint32_t kHeldBackPercentMax = 90;
+// Below this, a loss counts as this in q-FedAvg: its power may have a negative exponent.
+inline constexpr double kFairnessLossMin = 0x1p-10;
 
 // kInvalidArgument names the layer, as in "layer 3 (conv2d)", and what is wrong with it: a field
 // that its kind does not take or that is out of range, an input of another shape than it takes, an
@@ -65,7 +68,8 @@ uint64_t PublishedCount(const TaskSpec& task);
 // with encoding.examples_max examples count. (docs/algorithms.md) 0: no SCAFFOLD.
 float ControlScale(const TaskSpec& task);
 // q-FedAvg: the last coordinate of a contribution is the client's h times this constant of the
-// task, which makes it small beside the clip. With `mean` the decoded contribution [shared + 1],
+// task, at which the h of a client with a loss of fairness_loss and an update as large as the clip
+// takes half of the clip. With `mean` the decoded contribution [shared + 1],
 // the coordinator moves the model by mean[0 .. shared) / (mean[shared] / FairnessScale(task)), and
 // not at all where mean[shared] is not above zero. (docs/algorithms.md) 0: FedAvg.
 float FairnessScale(const TaskSpec& task);
@@ -143,26 +147,27 @@ class Learner {
   // Minibatches in an order drawn from `draws` anew each time that all rows have been used, of
   // which the last may be smaller; changes `weights` [dim] in place and gives back the number of
   // steps. kInvalidArgument: weights, rows, anchor or correction of another size, nothing has
-  // changed. Else `weights` are spoilt: kCancelled within one minibatch of a request; kAborted when
+  // changed. Else `weights` are spoilt: the failures of `stop` within one minibatch; kAborted when
   // the loss stops being finite (the rate is too high). The last step may leave weights that are
   // not finite.
   virtual Result<uint64_t> Train(const LocalTraining& local, std::span<float> weights, Rng& draws,
-                                 const Cancel& cancel) = 0;
-  // Of no rows: all zeros. kInvalidArgument: `weights` of another size; kCancelled within 256
-  // examples; kAborted when the loss is not finite (the weights have diverged).
+                                 const Stop& stop) = 0;
+  // Of no rows: all zeros. kInvalidArgument: `weights` of another size; the failures of `stop`
+  // within 256 examples; kAborted when the loss is not finite (the weights have diverged).
   virtual Result<Evaluation> Evaluate(const Examples& examples, std::span<const size_t> rows,
-                                      std::span<const float> weights, const Cancel& cancel) = 0;
+                                      std::span<const float> weights, const Stop& stop) = 0;
 };
 
 // Learner::Train on all examples in the first round, without a correction, from where `weights`
 // [dim] are. kInvalidArgument when model, training, examples and weights do not fit together, with
-// `weights` as they were; kCancelled and kAborted, also for weights that are not finite in the end.
+// `weights` as they were; those of `stop` and kAborted, also for weights that are not finite in the
+// end.
 Status Train(const ModelSpec& model, const TrainingSpec& training, const Examples& examples,
-             std::span<float> weights, Rng& draws, const Cancel& cancel);
+             std::span<float> weights, Rng& draws, const Stop& stop);
 // Learner::Evaluate on all examples. kInvalidArgument when model, examples and weights do not fit
 // together.
 Result<Evaluation> Evaluate(const ModelSpec& model, const Examples& examples,
-                            std::span<const float> weights, const Cancel& cancel);
+                            std::span<const float> weights, const Stop& stop);
 
 // Mean loss and its gradient [dim] on all `examples` as one batch: what Train follows, open to
 // gradient checks. NaN, and `gradient` as it was, when the arguments do not fit together.

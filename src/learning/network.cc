@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "learning/layers.h"
 #include "learning/learning.h"
 #include "learning/losses.h"
@@ -34,8 +35,19 @@ Scratch ScratchOfNetwork(const ModelSpec& model, const std::vector<LayerShapes>&
   return all;
 }
 
-size_t RowsThatFit(uint64_t row_bytes, uint64_t rows_wanted) {
-  return std::max<uint64_t>(1, std::min(rows_wanted, kBufferBytesMax / row_bytes));
+uint64_t WorkOf(const std::vector<LayerShapes>& layers) {
+  uint64_t work = 1;
+  for (const LayerShapes& layer : layers) work += layer.work;
+  return work;
+}
+
+// Rows that go through the layers at once: as many as memory allows, and as few as it takes to be
+// heard soon that training is cancelled.
+size_t RowsThatFit(const std::vector<LayerShapes>& layers, uint64_t row_bytes,
+                   uint64_t rows_wanted) {
+  const uint64_t rows =
+      std::min(kBufferBytesMax / row_bytes, limits::kPieceWorkMax / WorkOf(layers));
+  return std::max<uint64_t>(1, std::min(rows_wanted, rows));
 }
 
 }  // namespace
@@ -87,7 +99,8 @@ Network<Scalar>::State::State(const ModelSpec& spec, size_t rows_wanted,
                               const Kernels<Scalar>& chosen, const std::vector<LayerShapes>& shapes)
     : model(spec),
       kernels(chosen),
-      rows_max(RowsThatFit(ScratchOfNetwork(spec, shapes).each_row * sizeof(Scalar), rows_wanted)),
+      rows_max(RowsThatFit(shapes, ScratchOfNetwork(spec, shapes).each_row * sizeof(Scalar),
+                           rows_wanted)),
       inputs(shapes.front().input.count()),
       workspace(kWorkspaceCount),
       features(rows_max * inputs) {
@@ -237,7 +250,7 @@ uint64_t TrainingBytes(const ModelSpec& model, uint64_t batch_rows) {
   if (shapes.empty()) return 0;
   const Scratch scratch = ScratchOfNetwork(model, shapes);
   const uint64_t row_bytes = scratch.each_row * sizeof(float);
-  return RowsThatFit(row_bytes, batch_rows) * row_bytes + scratch.fixed * sizeof(float);
+  return RowsThatFit(shapes, row_bytes, batch_rows) * row_bytes + scratch.fixed * sizeof(float);
 }
 
 }  // namespace chorus::learning

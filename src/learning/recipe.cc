@@ -9,13 +9,16 @@
 #include "base/limits.h"
 #include "learning/analytics.h"
 #include "learning/learning.h"
+#include "math/math.h"
 
 namespace chorus::learning {
 namespace {
 
-// Of the clip: what an h of one takes.
-constexpr float kFairnessShare = 1.0F / 16;
 constexpr float kFairnessMax = 16;
+// Of the clip: what the largest expected h of q-FedAvg takes.
+constexpr double kFairnessShare = 0.5;
+// And an h of one takes so much at least, whatever the clip: some hundred units of the encoding.
+constexpr double kFairnessShareMin = 0x1p-12;
 constexpr double kCosineRest = 0.01;  // of the rate, where a cosine ends
 
 uint64_t BatchesOf(uint64_t examples, uint32_t batch_size) {
@@ -111,6 +114,9 @@ Status ValidateTraining(const TrainingSpec& training) {
   if (training.fairness_q > kFairnessMax) {
     return InvalidArgument("fairness_q must be at most 16");
   }
+  if (!(training.fairness_loss >= kFairnessLossMin && training.fairness_loss <= math::kLossMax)) {
+    return InvalidArgument("fairness_loss must be between 2^-10 and 16");
+  }
   CHORUS_TRY(CheckScaffold(training));
   if (training.scaffold && training.fairness_q > 0) {
     return InvalidArgument(
@@ -163,7 +169,12 @@ float ControlScale(const TaskSpec& task) {
 }
 
 float FairnessScale(const TaskSpec& task) {
-  return task.training.fairness_q > 0 ? task.clip.update_l2_norm_max * kFairnessShare : 0;
+  const TrainingSpec& training = task.training;
+  if (training.fairness_q == 0) return 0;
+  const double clip = task.clip.update_l2_norm_max;
+  const double largest = 1 + training.fairness_q * clip * clip /
+                                 (double{training.learning_rate} * training.fairness_loss);
+  return static_cast<float>(clip * std::max(kFairnessShare / largest, kFairnessShareMin));
 }
 
 }  // namespace chorus::learning

@@ -66,10 +66,36 @@ class Inference {
     if (to.weights_at + to.weight_count > limits::kDimMax)
       return Refuse("takes the model beyond the limit of " + std::to_string(limits::kDimMax) +
                     " parameters; make it narrower");
+    to.work = WorkOf(to);
+    uint64_t work = to.work;
+    for (const LayerShapes& layer : before_) work += layer.work;
+    if (work > limits::kExampleWorkMax)
+      return Refuse("takes the model to " + std::to_string(work) +
+                    " multiply-adds for one example, more than " +
+                    std::to_string(limits::kExampleWorkMax) +
+                    "; make it narrower, its input smaller, or its stride longer");
     return OkStatus();
   }
 
  private:
+  // Of shapes within the limits, so that no product wraps around.
+  uint64_t WorkOf(const LayerShapes& shapes) const {
+    const uint64_t outputs = shapes.output.count();
+    switch (layer_.kind) {
+      case LayerKind::kDense:
+        return shapes.input.count() / shapes.input.last() * shapes.weight_count;
+      case LayerKind::kConv2d:
+        return outputs / layer_.units * shapes.weight_count;
+      case LayerKind::kGru:
+        return shapes.input.axes[0] * shapes.weight_count;
+      case LayerKind::kMaxPool2d:
+        return outputs * std::min(layer_.kernel, shapes.input.axes[0]) *
+               std::min(layer_.kernel, shapes.input.axes[1]);
+      default:
+        return outputs;
+    }
+  }
+
   Status Refuse(const std::string& what) const {
     return InvalidArgument(LayerName(model_, index_) + " " + what);
   }

@@ -39,6 +39,7 @@ struct LayerShapes {
   uint32_t tensor_count = 0;
   uint64_t weights_at = 0;  // where they begin in the flat weights
   uint64_t weight_count = 0;
+  uint64_t work = 0;  // multiply-adds, or as much, for one example
 };
 
 // What the network itself reads of an example: `shape`, or [inputs] where it is empty; one feature

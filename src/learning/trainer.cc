@@ -43,11 +43,11 @@ Status LossNotFinite() {
 
 Result<Evaluation> EvaluateWith(Network<float>& network, const Examples& examples,
                                 std::span<const size_t> rows, std::span<const float> weights,
-                                const Cancel& cancel) {
+                                const Stop& stop) {
   double loss = 0;
   double right = 0;
   for (std::span<const size_t> rest = rows; !rest.empty();) {
-    if (cancel.requested()) return Cancelled("evaluation was cancelled");
+    CHORUS_TRY(stop.Check("evaluation"));
     const auto piece = rest.first(std::min(rest.size(), network.rows_max()));
     rest = rest.subspan(piece.size());
     const auto outcome = network.Forward(weights, examples, piece, nullptr);
@@ -97,9 +97,9 @@ class NetworkLearner final : public Learner {
   }
 
   Result<uint64_t> Train(const LocalTraining& local, std::span<float> weights, Rng& draws,
-                         const Cancel& cancel) override;
+                         const Stop& stop) override;
   Result<Evaluation> Evaluate(const Examples& examples, std::span<const size_t> rows,
-                              std::span<const float> weights, const Cancel& cancel) override;
+                              std::span<const float> weights, const Stop& stop) override;
 
  private:
   // A recipe whose step is the gradient times the rate, which goes straight into the weights.
@@ -113,9 +113,9 @@ class NetworkLearner final : public Learner {
   // piece by piece.
   Status AddGradient(const LocalTraining& local, std::span<const size_t> rows, float scale,
                      std::span<const float> weights, std::span<float> sink, Rng& draws,
-                     const Cancel& cancel);
+                     const Stop& stop);
   Status Step(const LocalTraining& local, std::span<const size_t> rows, std::span<float> weights,
-              Rng& draws, const Cancel& cancel);
+              Rng& draws, const Stop& stop);
   void Correct(const LocalTraining& local, float scale, std::span<float> to) const;
 
   const ModelSpec model_;
@@ -146,12 +146,12 @@ Status NetworkLearner::CheckSizes(const LocalTraining& local,
 
 Status NetworkLearner::AddGradient(const LocalTraining& local, std::span<const size_t> rows,
                                    float scale, std::span<const float> weights,
-                                   std::span<float> sink, Rng& draws, const Cancel& cancel) {
+                                   std::span<float> sink, Rng& draws, const Stop& stop) {
   Network<float>& network = training_network_.get();
   const float row_scale = scale / static_cast<float>(rows.size());
   double loss = 0;
   while (!rows.empty()) {
-    if (cancel.requested()) return Cancelled("training was cancelled");
+    CHORUS_TRY(stop.Check("training"));
     const auto piece = rows.first(std::min(rows.size(), network.rows_max()));
     rows = rows.subspan(piece.size());
     loss += network.Forward(weights, *local.examples, piece, &draws).loss;
@@ -174,14 +174,14 @@ void NetworkLearner::Correct(const LocalTraining& local, float scale, std::span<
 
 // One step on the mean loss of `rows`.
 Status NetworkLearner::Step(const LocalTraining& local, std::span<const size_t> rows,
-                            std::span<float> weights, Rng& draws, const Cancel& cancel) {
+                            std::span<float> weights, Rng& draws, const Stop& stop) {
   if (plain() && rows.size() <= training_network_.get().rows_max()) {
-    CHORUS_TRY(AddGradient(local, rows, -rate_, weights, weights, draws, cancel));
+    CHORUS_TRY(AddGradient(local, rows, -rate_, weights, weights, draws, stop));
     Correct(local, -rate_, weights);
     return OkStatus();
   }
   gradient_.assign(dim_, 0.0F);
-  CHORUS_TRY(AddGradient(local, rows, 1, weights, gradient_, draws, cancel));
+  CHORUS_TRY(AddGradient(local, rows, 1, weights, gradient_, draws, stop));
   if (training_.gradient_l2_norm_max > 0) {
     const double norm = math::Norm(gradient_);
     if (!std::isfinite(norm)) return LossNotFinite();
@@ -205,7 +205,7 @@ Status NetworkLearner::Step(const LocalTraining& local, std::span<const size_t> 
 }
 
 Result<uint64_t> NetworkLearner::Train(const LocalTraining& local, std::span<float> weights,
-                                       Rng& draws, const Cancel& cancel) {
+                                       Rng& draws, const Stop& stop) {
   CHORUS_TRY(CheckSizes(local, weights));
   order_.assign(local.rows.begin(), local.rows.end());
   const size_t batch = std::min<size_t>(training_.batch_size, order_.size());
@@ -219,17 +219,17 @@ Result<uint64_t> NetworkLearner::Train(const LocalTraining& local, std::span<flo
     if (begin == 0) Shuffle(order_, draws);
     const auto minibatch =
         std::span<const size_t>(order_).subspan(begin, std::min(batch, order_.size() - begin));
-    CHORUS_TRY(Step(local, minibatch, weights, draws, cancel));
+    CHORUS_TRY(Step(local, minibatch, weights, draws, stop));
   }
   return steps;
 }
 
 Result<Evaluation> NetworkLearner::Evaluate(const Examples& examples, std::span<const size_t> rows,
-                                            std::span<const float> weights, const Cancel& cancel) {
+                                            std::span<const float> weights, const Stop& stop) {
   CHORUS_TRY(CheckWeights(model_, weights));
   if (rows.empty()) return Evaluation{};
   evaluation_network_.Hold(model_, std::min(rows.size(), kEvaluationRows));
-  return EvaluateWith(evaluation_network_.get(), examples, rows, weights, cancel);
+  return EvaluateWith(evaluation_network_.get(), examples, rows, weights, stop);
 }
 
 template <typename Scalar>
@@ -281,13 +281,13 @@ Result<std::unique_ptr<Learner>> Learner::Create(const ModelSpec& model,
 }
 
 Status Train(const ModelSpec& model, const TrainingSpec& training, const Examples& examples,
-             std::span<float> weights, Rng& draws, const Cancel& cancel) {
+             std::span<float> weights, Rng& draws, const Stop& stop) {
   CHORUS_TRY_ASSIGN(const std::unique_ptr<Learner> learner, Learner::Create(model, training));
   CHORUS_TRY(CheckExamples(model, examples));
   const std::vector<size_t> rows = InOrder(examples.count());
   const Weights anchor(weights.begin(), weights.end());
   const LocalTraining local = {.examples = &examples, .rows = rows, .anchor = anchor};
-  CHORUS_TRY(learner->Train(local, weights, draws, cancel).status());
+  CHORUS_TRY(learner->Train(local, weights, draws, stop).status());
   // The last step may have overflowed after its loss was seen.
   return std::isfinite(math::Norm(weights)) ? OkStatus() : LossNotFinite();
 }
@@ -303,11 +303,11 @@ double LossAndGradientDouble(const ModelSpec& model, const Examples& examples,
 }
 
 Result<Evaluation> Evaluate(const ModelSpec& model, const Examples& examples,
-                            std::span<const float> weights, const Cancel& cancel) {
+                            std::span<const float> weights, const Stop& stop) {
   CHORUS_TRY_ASSIGN(const std::unique_ptr<Learner> learner, Learner::Create(model, {}));
-  if (examples.features.empty()) return learner->Evaluate(examples, {}, weights, cancel);
+  if (examples.features.empty()) return learner->Evaluate(examples, {}, weights, stop);
   CHORUS_TRY(CheckExamples(model, examples));
-  return learner->Evaluate(examples, InOrder(examples.count()), weights, cancel);
+  return learner->Evaluate(examples, InOrder(examples.count()), weights, stop);
 }
 
 void ApplyMean(std::span<float> weights, std::span<const float> mean, float rate) {

@@ -331,8 +331,13 @@ Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contri
 
 Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contribution,
                           Rng& rounding, RingVector memory) {
-  CHORUS_TRY(CheckEncoding(encoding));
-  CHORUS_TRY(CheckContribution(encoding, contribution));
+  Status sound = CheckEncoding(encoding);
+  if (sound.ok()) sound = CheckContribution(encoding, contribution);
+  const bool fits = sound.ok() && DimOf(memory) == encoding.vector_dim() &&
+                    memory.index() == ZeroVector(0, encoding.bits).index();
+  // What is not written over may hold what was encoded before.
+  if (!fits) WipeVector(memory);
+  CHORUS_TRY(sound);
   const uint64_t examples = std::min<uint64_t>(contribution.examples, encoding.examples_max);
   const uint64_t evaluated = std::min<uint64_t>(contribution.evaluated, encoding.examples_max);
   const double bound = encoding.bound;
@@ -341,8 +346,6 @@ Result<RingVector> Encode(const FixedPoint& encoding, const Contribution& contri
       .scale = static_cast<double>(examples) / weight_max * (bound / encoding.clip),
       .bound = bound};
 
-  const bool fits = DimOf(memory) == encoding.vector_dim() &&
-                    memory.index() == ZeroVector(0, encoding.bits).index();
   RingVector vector = fits ? std::move(memory) : ZeroVector(encoding.vector_dim(), encoding.bits);
   RandomBlock random(rounding);
   std::visit(

@@ -57,6 +57,8 @@ Policy OpenPolicy() {
   policy.allow_experimental = true;
   policy.allow_any_committee = true;
   policy.cohort_min = 1;
+  policy.allow_analytics = true;
+  policy.analytics_cohort_min = 1;
   policy.honest_min = 0;
   policy.update_l2_norm_max = std::numeric_limits<float>::infinity();
   policy.uploads_per_model_max = 0;
@@ -154,21 +156,29 @@ void Devices::BeginRound(uint64_t round, Weights published, const Digest& hash) 
   model.model_hash = hash;
 }
 
-std::vector<ClientAccuracy> Devices::Measure(std::span<const float> weights, const Part& part) {
+Result<std::vector<ClientAccuracy>> Devices::Measure(std::span<const float> weights,
+                                                     const Part& part) {
   const size_t clients = options_.population->train_of.size();
   std::vector<ClientAccuracy> measured(
       part.index < clients ? (clients - part.index + part.count - 1) / part.count : 0);
+  std::vector<Status> statuses(measured.size());
   const size_t pieces = (measured.size() + kMeasuredTogether - 1) / kMeasuredTogether;
   options_.executor->ParallelFor(pieces, [&](size_t piece) {
     std::unique_ptr<Scratch> scratch = TakeScratch();
     const size_t end = std::min(measured.size(), (piece + 1) * kMeasuredTogether);
     for (size_t i = piece * kMeasuredTogether; i < end; ++i) {
       measured[i].client = static_cast<uint32_t>(part.index + i * part.count);
-      // A model that has diverged is right about nothing.
-      if (!MeasureOne(weights, *scratch, measured[i]).ok()) measured[i].accuracy = 0;
+      statuses[i] = MeasureOne(weights, *scratch, measured[i]);
     }
     GiveBack(std::move(scratch));
   });
+  if (options_.cancel->requested()) return Cancelled("the simulation was cancelled");
+  for (size_t i = 0; i < measured.size(); ++i) {
+    if (statuses[i].ok()) continue;
+    if (statuses[i].code() != Code::kAborted) return statuses[i];
+    // A model that has diverged is right about nothing.
+    measured[i].accuracy = 0;
+  }
   return measured;
 }
 

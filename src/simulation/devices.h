@@ -75,7 +75,8 @@ class Devices {
   // What is held of the round and of the clients in it goes.
   void EndRound(uint64_t round);
   // The accuracy of `weights` [dim] for each client of the part, ascending.
-  std::vector<ClientAccuracy> Measure(std::span<const float> weights, const Part& part);
+  // kCancelled; and what a client's own record may fail with.
+  Result<std::vector<ClientAccuracy>> Measure(std::span<const float> weights, const Part& part);
 
  private:
   // A client in a round.

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "base/clock.h"
@@ -88,7 +89,7 @@ Status CheckSimulation(const Simulation& simulation) {
 }
 
 uint32_t ThreadsOf(const Simulation& simulation) {
-  if (simulation.threads > 0) return simulation.threads;
+  if (simulation.threads > 0) return std::min(simulation.threads, kThreadsMax);
   return std::clamp(std::thread::hardware_concurrency(), 1U, kThreadsMax);
 }
 
@@ -280,43 +281,91 @@ SecretBytes SigningSeed(uint64_t seed) {
   return SecretBytes(Bytes(digest.begin(), digest.end()));
 }
 
-Result<SimulationResult> Run(const Simulation& simulation, const Population& population,
-                             const SimulationOptions& options) {
+template <typename T>
+BytesView BytesOf(const std::vector<T>& values) {
+  static_assert(std::has_unique_object_representations_v<T> || std::is_same_v<T, float>);
+  return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(T)};
+}
+
+Digest DigestOf(const Examples* examples) {
+  if (examples == nullptr) return Digest{};
+  const Bytes inputs = std::move(Writer().U32(examples->inputs)).Take();
+  return crypto::LabeledHash(
+      "CHORUS1/simulation-examples",
+      {inputs, BytesOf(examples->features), BytesOf(examples->labels), BytesOf(examples->targets)});
+}
+
+// What all processes must have alike, as a digest.
+Bytes DigestOf(const Simulation& simulation, const Population& population, BytesView task) {
+  const Bytes seed = std::move(Writer().U64(simulation.seed)).Take();
+  const Digest digest =
+      crypto::LabeledHash("CHORUS1/simulation-inputs",
+                          {task, seed, DigestOf(population.train), BytesOf(population.train_of),
+                           DigestOf(population.test), BytesOf(population.test_of)});
+  return {digest.begin(), digest.end()};
+}
+
+// What a process has before any work.
+struct Prepared {
+  Bytes task;
+  std::unique_ptr<Devices> devices;
+  std::optional<coordinator::ServerState> first;  // of rank 0
+};
+
+Result<Prepared> Prepare(const Simulation& simulation, const Population& population,
+                         Executor& executor, const Cancel& cancel, BytesView signing_seed,
+                         bool coordinates) {
   CHORUS_TRY(CheckSimulation(simulation));
   CHORUS_TRY(CheckPopulation(population));
-  KeepFreedMemory();
-  const Cancel never;
-  const Cancel& cancel = options.cancel == nullptr ? never : *options.cancel;
-  const SecretBytes signing_seed = SigningSeed(simulation.seed);
-  const Bytes task = wire::EncodeTask(simulation.task);
-  const uint32_t threads = ThreadsOf(simulation);
-  ThreadPool pool(threads);
-  InlineExecutor inline_executor;
-  Executor& executor = threads == 1 ? static_cast<Executor&>(inline_executor) : pool;
+  Prepared prepared;
+  prepared.task = wire::EncodeTask(simulation.task);
+  const Digest signed_task = crypto::LabeledHash("CHORUS1/task", {prepared.task});
   CHORUS_TRY_ASSIGN(
-      const std::unique_ptr<Devices> devices,
+      prepared.devices,
       Devices::Create({.simulation = &simulation,
                        .population = &population,
                        .executor = &executor,
                        .cancel = &cancel,
-                       .coordinator = crypto::Ed25519Public(signing_seed.Reveal()),
-                       .task = task,
-                       .task_signature = crypto::Ed25519Sign(
-                           signing_seed.Reveal(), crypto::LabeledHash("CHORUS1/task", {task}))}));
-  Workers workers(*devices, options.cluster, threads);
-  if (options.cluster != nullptr && options.cluster->rank() > 0) {
+                       .coordinator = crypto::Ed25519Public(signing_seed),
+                       .task = prepared.task,
+                       .task_signature = crypto::Ed25519Sign(signing_seed, signed_task)}));
+  if (!coordinates) return prepared;
+  CHORUS_TRY_ASSIGN(prepared.first, FirstState(simulation, signing_seed));
+  return prepared;
+}
+
+Result<SimulationResult> Run(const Simulation& simulation, const Population& population,
+                             const SimulationOptions& options) {
+  KeepFreedMemory();
+  const Cancel never;
+  const Cancel& cancel = options.cancel == nullptr ? never : *options.cancel;
+  const SecretBytes signing_seed = SigningSeed(simulation.seed);
+  const bool coordinates = options.cluster == nullptr || options.cluster->rank() == 0;
+  const uint32_t threads = ThreadsOf(simulation);
+  ThreadPool pool(threads);
+  InlineExecutor inline_executor;
+  Executor& executor = threads == 1 ? static_cast<Executor&>(inline_executor) : pool;
+  Result<Prepared> prepared =
+      Prepare(simulation, population, executor, cancel, signing_seed.Reveal(), coordinates);
+  if (options.cluster != nullptr) {
+    CHORUS_TRY(ShareInputs(*options.cluster, prepared.ok()
+                                                 ? DigestOf(simulation, population, prepared->task)
+                                                 : Result<Bytes>(prepared.status())));
+  }
+  CHORUS_TRY(prepared.status());
+  Workers workers(*prepared->devices, options.cluster, threads);
+  if (!coordinates) {
     CHORUS_TRY(workers.Serve());
     return SimulationResult{};
   }
-  CHORUS_TRY_ASSIGN(coordinator::ServerState first, FirstState(simulation, signing_seed.Reveal()));
   Coordination coordination({.simulation = &simulation,
                              .population = &population,
                              .workers = &workers,
                              .executor = &executor,
                              .cancel = &cancel,
                              .signing_seed = signing_seed.Reveal(),
-                             .task_bytes = task,
-                             .first = std::move(first)});
+                             .task_bytes = prepared->task,
+                             .first = *std::move(prepared->first)});
   const Stage stage{simulation, population, options, cancel, executor, workers};
   Result<SimulationResult> result = Play(stage, coordination).Run();
   // The other processes are let go whatever came of it.

@@ -102,7 +102,54 @@ Result<std::vector<ClientAccuracy>> DecodeMeasured(BytesView bytes) {
   return all;
 }
 
+// What a process sends to rank 0: how it fared, and what it has when that was well. A failure is
+// sent like anything else, since who waits for an answer that never comes waits for ever.
+Bytes EncodeReply(const Result<Bytes>& result) {
+  Writer writer;
+  writer.U8(static_cast<uint8_t>(result.status().code()));
+  if (result.ok()) return std::move(writer.Raw(*result)).Take();
+  return std::move(writer.Raw(std::string_view(result.status().message()))).Take();
+}
+
+Result<Bytes> DecodeReply(BytesView reply) {
+  Reader in(reply);
+  const auto code = static_cast<Code>(in.U8());
+  const BytesView rest = in.Raw(in.left());
+  CHORUS_TRY(in.Finish("what another process says"));
+  if (code == Code::kOk) return Bytes(rest.begin(), rest.end());
+  return Status(code, std::string(rest.begin(), rest.end()));
+}
+
+// Rank 0's part of ShareVerdict.
+Status VerdictOn(std::span<const Bytes> replies) {
+  std::vector<Bytes> inputs;
+  for (size_t rank = 0; rank < replies.size(); ++rank) {
+    Result<Bytes> reply = DecodeReply(replies[rank]);
+    if (!reply.ok()) {
+      const std::string who = rank == 0 ? "" : "process " + std::to_string(rank) + ": ";
+      return {reply.status().code(), who + reply.status().message()};
+    }
+    inputs.push_back(*std::move(reply));
+    if (inputs.back() == inputs.front()) continue;
+    return InvalidArgument("process " + std::to_string(rank) +
+                           " has another task, seed or data than process 0; give all of them the"
+                           " same options and the same files");
+  }
+  return OkStatus();
+}
+
 }  // namespace
+
+Status ShareInputs(Cluster& cluster, const Result<Bytes>& inputs) {
+  CHORUS_TRY_ASSIGN(const std::vector<Bytes> replies, cluster.Gather(EncodeReply(inputs)));
+  Bytes verdict;
+  if (cluster.rank() == 0) {
+    const Status status = VerdictOn(replies);
+    verdict = EncodeReply(status.ok() ? Result<Bytes>(Bytes{}) : Result<Bytes>(status));
+  }
+  CHORUS_TRY_ASSIGN(verdict, cluster.Broadcast(verdict));
+  return DecodeReply(verdict).status();
+}
 
 Workers::Workers(Devices& devices, Cluster* cluster, uint32_t threads)
     : devices_(devices), cluster_(cluster), threads_(threads) {
@@ -112,8 +159,11 @@ Workers::Workers(Devices& devices, Cluster* cluster, uint32_t threads)
 // Has every process perform `command`: what each of them gives back, by rank.
 Result<std::vector<Bytes>> Workers::Call(BytesView command) {
   CHORUS_TRY(cluster_->Broadcast(command));
-  CHORUS_TRY_ASSIGN(const Bytes mine, Perform(command));
-  return cluster_->Gather(mine);
+  CHORUS_TRY_ASSIGN(std::vector<Bytes> replies, cluster_->Gather(EncodeReply(Perform(command))));
+  for (Bytes& reply : replies) {
+    CHORUS_TRY_ASSIGN(reply, DecodeReply(reply));
+  }
+  return replies;
 }
 
 Result<Bytes> Workers::Perform(BytesView command) {
@@ -126,7 +176,9 @@ Result<Bytes> Workers::Perform(BytesView command) {
   } else if (which == Command::kEnd) {
     devices_.EndRound(in.U64());
   } else if (which == Command::kMeasure) {
-    return EncodeMeasured(devices_.Measure(WeightsOf(in.Raw(in.left())), part_));
+    CHORUS_TRY_ASSIGN(const std::vector<ClientAccuracy> measured,
+                      devices_.Measure(WeightsOf(in.Raw(in.left())), part_));
+    return EncodeMeasured(measured);
   } else if (which == Command::kDo) {
     const Time now{static_cast<Time::rep>(in.U64())};
     std::vector<Job> jobs = DecodeJobs(in);
@@ -194,8 +246,7 @@ Status Workers::Finish() {
 Status Workers::Serve() {
   while (true) {
     CHORUS_TRY_ASSIGN(const Bytes command, cluster_->Broadcast({}));
-    CHORUS_TRY_ASSIGN(const Bytes mine, Perform(command));
-    CHORUS_TRY(cluster_->Gather(mine));
+    CHORUS_TRY(cluster_->Gather(EncodeReply(Perform(command))).status());
     if (!command.empty() && command.front() == static_cast<uint8_t>(Command::kFinish)) {
       return OkStatus();
     }
@@ -203,3 +254,12 @@ Status Workers::Serve() {
 }
 
 }  // namespace chorus::simulation
+
+namespace chorus {
+
+Status ShareVerdict(Cluster* cluster, const Status& mine) {
+  if (cluster == nullptr) return mine;
+  return simulation::ShareInputs(*cluster, mine.ok() ? Result<Bytes>(Bytes{}) : mine);
+}
+
+}  // namespace chorus

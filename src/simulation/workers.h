@@ -14,7 +14,12 @@
 
 namespace chorus::simulation {
 
-// Thread-compatible. Failures are the cluster's.
+// Before any work: all processes go on or none does. The verdict that all get is the first failure
+// by rank, or kInvalidArgument when not all have the same `inputs`.
+Status ShareInputs(Cluster& cluster, const Result<Bytes>& inputs);
+
+// Thread-compatible. Failures are the cluster's, or those of any process's devices: the first by
+// rank.
 class Workers {
  public:
   // `cluster` may be null: this process alone. Both must outlive the object. `threads` are this

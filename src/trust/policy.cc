@@ -73,6 +73,22 @@ Status PermitOneShot(const Policy& policy, const TaskSpec& task) {
   return OkStatus();
 }
 
+// An exact sum of answers says more about each of few clients than a sum of updates does.
+Status PermitAnalytics(const Policy& policy, const TaskSpec& task) {
+  if (task.queries.empty()) return OkStatus();
+  if (!policy.allow_analytics) {
+    return PermissionDenied(
+        "the task asks questions about your examples instead of training a model; your policy "
+        "does not allow analytics");
+  }
+  if (task.cohort.minimum < policy.analytics_cohort_min) {
+    return PermissionDenied("the task may add your answers to only " + Number(task.cohort.minimum) +
+                            " clients' in all; your policy asks for at least " +
+                            Number(policy.analytics_cohort_min) + " for analytics");
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status Permit(const Policy& policy, const TaskSpec& task) {
@@ -81,6 +97,7 @@ Status Permit(const Policy& policy, const TaskSpec& task) {
                             " clients' in all; your policy asks for at least " +
                             Number(policy.cohort_min));
   }
+  CHORUS_TRY(PermitAnalytics(policy, task));
   // Written so that a bound that is not a number is refused too.
   if (!(task.clip.update_l2_norm_max <= policy.update_l2_norm_max)) {
     return PermissionDenied(

@@ -127,6 +127,7 @@ void Write(const TrainingSpec& from, v1::Training& to) {
   if (from.scaffold) to.set_scaffold(true);
   if (from.population != before.population) to.set_population(from.population);
   if (from.fairness_q != before.fairness_q) to.set_fairness_q(from.fairness_q);
+  if (from.fairness_loss != before.fairness_loss) to.set_fairness_loss(from.fairness_loss);
 }
 
 void Read(const v1::Training& from, TrainingSpec& to) {
@@ -148,6 +149,7 @@ void Read(const v1::Training& from, TrainingSpec& to) {
   Take(from.has_scaffold(), from.scaffold(), to.scaffold);
   Take(from.has_population(), from.population(), to.population);
   Take(from.has_fairness_q(), from.fairness_q(), to.fairness_q);
+  Take(from.has_fairness_loss(), from.fairness_loss(), to.fairness_loss);
 }
 
 void WriteServer(const TaskSpec& from, v1::Task& to) {

@@ -186,6 +186,8 @@ Status Read(const v1::Policy& from, Policy& to) {
        to.allow_honest_but_curious);
   Take(from.has_allow_experimental(), from.allow_experimental(), to.allow_experimental);
   Take(from.has_allow_any_committee(), from.allow_any_committee(), to.allow_any_committee);
+  Take(from.has_allow_analytics(), from.allow_analytics(), to.allow_analytics);
+  Take(from.has_analytics_cohort_min(), from.analytics_cohort_min(), to.analytics_cohort_min);
   return ReadKeys(from.committee(), to.committee, "committee");
 }
 
