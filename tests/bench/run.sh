@@ -7,7 +7,7 @@
 #   tests/bench/run.sh one_shot OneShot: client, folding, opening, 10,000 clients in one session;
 #                               ten minutes, 5 GB; names of figures after it run only those
 #   tests/bench/run.sh learning speed of training and simulation, rounds to accuracy on real data
-#                               from the folder CHORUS_DATA; five minutes; names likewise
+#                               from the folder CHORUS_DATA; seven minutes; names likewise
 set -eu
 
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
