@@ -203,7 +203,7 @@ TEST(OneShotAttack, T8KeysAndErrorsAreSmall) {
 
 // T10.
 TEST(OneShotAttack, T10ErrorsBeyondTheBoundEndTheSession) {
-  for (const uint64_t error : {uint64_t{150}, uint64_t{4'000}, uint64_t{8'191}}) {
+  for (const uint64_t error : {uint64_t{150}, uint64_t{4'000}, uint64_t{8'191}, uint64_t{16'200}}) {
     Cohort cohort(error, Shape(6));
     const uint64_t coefficients = EncodingOf(cohort.params).coefficients();
     LetLie(cohort, 4, {.on_packed = [&](Bytes& packed) {
@@ -219,6 +219,26 @@ TEST(OneShotAttack, T10ErrorsBeyondTheBoundEndTheSession) {
   const Result<Sum> sum = cohort.Run();
   ASSERT_THAT(sum, IsOk());
   EXPECT_THAT(cohort.Values(*sum), ElementsAreArray(cohort.Expected(AllBut(6, 6))));
+}
+
+// q is 2^14 * T less a number, by which the fields of the one coefficient change: as if the liar
+// had chosen another vector, which is anybody's right.
+TEST(OneShotAttack, T10ErrorThatWentRoundIsAnotherVectorOfItsSender) {
+  CohortShape shape = Shape(6);
+  shape.dim = 47;
+  shape.bound = ((uint64_t{1} << 20U) - 1) / 6;  // else the sum would be out of its range
+  Cohort cohort(1, shape);
+  const math::RlweEncoding encoding = EncodingOf(cohort.params);
+  LetLie(cohort, 4, {.on_packed = [&](Bytes& packed) {
+           AddToFirstCoefficient(packed, encoding.coefficients(), 16'383);
+         }});
+  const Result<Sum> sum = cohort.Run();
+  ASSERT_THAT(sum, IsOk());
+  const std::vector<int64_t> values = cohort.Values(*sum);
+  const std::vector<int64_t> expected = cohort.Expected(AllBut(6, 6));
+  const auto fields = static_cast<ptrdiff_t>(encoding.fields());
+  EXPECT_NE(values.front(), expected.front());
+  EXPECT_TRUE(std::equal(values.begin() + fields, values.end(), expected.begin() + fields));
 }
 
 TEST(OneShotAttack, T10GarbageUnderACertifiedSignatureEndsTheSession) {

@@ -1,5 +1,8 @@
 // Known answers of SecAgg, bit for bit, computed by an independent implementation
 // [specification 3.14].
+#include <fstream>
+#include <sstream>
+
 #include "aggregation/secagg.h"
 #include "base/codec.h"
 #include "base/hex.h"
@@ -13,6 +16,20 @@ Digest Det(std::string_view tag, uint32_t i) {
   Writer text;
   text.Raw("CHORUS1-KAT/").Raw(tag).U32(i);
   return crypto::Sha256(text.view());
+}
+
+// A value of tests/vectors/secagg_v1.txt, in hexadecimal: other implementations read them too.
+std::string Known(std::string_view name) {
+  std::ifstream file(CHORUS_SOURCE_DIR "/tests/vectors/secagg_v1.txt");
+  std::string found;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string key;
+    words >> key;
+    if (key == name) words >> found;
+  }
+  EXPECT_FALSE(found.empty()) << name;
+  return found;
 }
 
 uint64_t Little64(const Digest& digest) { return Reader(digest).U64Little(); }
@@ -83,36 +100,28 @@ class ThreeClients : public testing::Test {
 };
 
 TEST_F(ThreeClients, AgreeOnTheSession) {
-  EXPECT_EQ(ToHex(sid0_), "dfff8d9370a2b4a52c2b2ff69ef42d876e2df6cb569a0bd5926332dc80a4011f");
+  EXPECT_EQ(ToHex(sid0_), Known("three.sid0"));
   EXPECT_THAT(roster_.order, testing::ElementsAre(0, 1, 2));
-  EXPECT_EQ(ToHex(roster_.root),
-            "b5fbc1ee6865ed222332de3a21258abdf814dac03928829a0c33dd1ddc0bcada");
-  EXPECT_EQ(ToHex(roster_.sid), "6b87e88f799da21d8f04264a05d0a3e231d7c7a533b2d8c4f89db1f8d8e51994");
+  EXPECT_EQ(ToHex(roster_.root), Known("three.root"));
+  EXPECT_EQ(ToHex(roster_.sid), Known("three.sid"));
 }
 
 TEST_F(ThreeClients, DeriveTheKnownKeys) {
   EXPECT_EQ(ToHex(crypto::X25519Agree(roster_.s_secret[0], roster_.s[1])->Reveal()),
-            "6f97bcd61cb5303412ba6497bc9d0229093b45c9b67af730c0e6c1fd6f4b194f");
-  EXPECT_EQ(ToHex(PairMask(0, 1).Reveal()),
-            "221babfc74ed9ade1b65833fc0a8a9de1571f060e80b4e7c09a70b0df149ccaf");
+            Known("three.agreed_s.0.1"));
+  EXPECT_EQ(ToHex(PairMask(0, 1).Reveal()), Known("three.k_pair.0.1"));
   EXPECT_EQ(ToHex(PairMask(1, 0).Reveal()), ToHex(PairMask(0, 1).Reveal()));
   const ChannelKeys from0 = Channel(0, 1);
   const ChannelKeys from1 = Channel(1, 0);
-  EXPECT_EQ(ToHex(from0.seal.Reveal()),
-            "a6eb7ff480d23dcaeee07b7e079c40314c99ea9cf0290f7500470cf7ef56eae0");
-  EXPECT_EQ(ToHex(from1.seal.Reveal()),
-            "514b43269b5efc382f530017c1f2c76163442311646eb4ce191f539ee3f0cbe7");
-  EXPECT_EQ(ToHex(from0.ack_out.Reveal()),
-            "51243a31d4ef4ed0cc1270777dca0154b891a0cee55c0249bda7bcfa4daf4b92");
+  EXPECT_EQ(ToHex(from0.seal.Reveal()), Known("three.k_enc.0.1"));
+  EXPECT_EQ(ToHex(from1.seal.Reveal()), Known("three.k_enc.1.0"));
+  EXPECT_EQ(ToHex(from0.ack_out.Reveal()), Known("three.k_ack.0.1"));
   EXPECT_EQ(ToHex(from0.open.Reveal()), ToHex(from1.seal.Reveal()));
   EXPECT_EQ(ToHex(from1.ack_in.Reveal()), ToHex(from0.ack_out.Reveal()));
-  EXPECT_EQ(ToHex(DeriveSelfMask(roster_.sid, roster_.b[0], 0).Reveal()),
-            "39c415f146a89658539973164eb8e3d9a50db8bbf311157096c0cc322c692a7f");
-  EXPECT_EQ(ToHex(ShareCommitment(roster_.sid, 0, roster_.b[0])),
-            "cd9e9bb89222a10c93326f258bf613d681157151209616a88340ed5bc3e355c5");
-  EXPECT_EQ(ToHex(AckTag(from0.ack_out.Reveal(), roster_.sid)), "673af4b7e0323d441b140253ef4a0b77");
-  EXPECT_EQ(ToHex(EdgeTag(from0.ack_out.Reveal(), roster_.sid)),
-            "2b5a9fb6da4e61b31ce8c3bee962e5c6");
+  EXPECT_EQ(ToHex(DeriveSelfMask(roster_.sid, roster_.b[0], 0).Reveal()), Known("three.k_self.0"));
+  EXPECT_EQ(ToHex(ShareCommitment(roster_.sid, 0, roster_.b[0])), Known("three.com_b.0"));
+  EXPECT_EQ(ToHex(AckTag(from0.ack_out.Reveal(), roster_.sid)), Known("three.ack_tag.0.1"));
+  EXPECT_EQ(ToHex(EdgeTag(from0.ack_out.Reveal(), roster_.sid)), Known("three.edge_tag.0.1"));
 }
 
 // Elements 16384.. lie past the first 64 KiB tile of four-byte words.
@@ -142,18 +151,15 @@ TEST_F(ThreeClients, UploadTheKnownVectors) {
   const auto packed = [&](Index u, int bits, int64_t factor) {
     return ToHex(math::Pack(MaskedInput(u, bits, factor), bits));
   };
-  EXPECT_EQ(packed(0, 21, 1), "39e28b4627b816be2b8016919b229a4186cc8db747");
-  EXPECT_EQ(packed(1, 21, 1), "e42c66810cb6522119cd6bd1323c717ed00ff85cb9");
-  EXPECT_EQ(packed(2, 21, 1), "d0cb4533b229a6d573d008ef4041576aaaab622fd4");
-  EXPECT_EQ(packed(0, 12, 1), "39d24e353ab4b0453d5a3027");
-  EXPECT_EQ(packed(1, 12, 1), "e4aca71594f1c13478508adc");
-  EXPECT_EQ(packed(2, 12, 1), "d04bdc99a13e8809e9e4a08e");
-  EXPECT_EQ(packed(0, 40, 1'000'000'000),
-            "38ac86c033ab19059b540c17fae20d125ae258eb461c81ab5e50b6389e4769f74133d04777325d08");
-  EXPECT_EQ(packed(1, 40, 1'000'000'000),
-            "da1072cefa8f1c608f0fe4d8c60c69fbceafee5951246ee7c96e256dd98f917d8b629087d6e59845");
-  EXPECT_EQ(packed(2, 40, 1'000'000'000),
-            "d1012b629a8dd55fe7e9f5b0c304a5b0869fcaf14dc0707a6376c01ef4d7454a3cce7c5b060b4ca3");
+  EXPECT_EQ(packed(0, 21, 1), Known("three.packed.21.0"));
+  EXPECT_EQ(packed(1, 21, 1), Known("three.packed.21.1"));
+  EXPECT_EQ(packed(2, 21, 1), Known("three.packed.21.2"));
+  EXPECT_EQ(packed(0, 12, 1), Known("three.packed.12.0"));
+  EXPECT_EQ(packed(1, 12, 1), Known("three.packed.12.1"));
+  EXPECT_EQ(packed(2, 12, 1), Known("three.packed.12.2"));
+  EXPECT_EQ(packed(0, 40, 1'000'000'000), Known("three.packed.40.0"));
+  EXPECT_EQ(packed(1, 40, 1'000'000'000), Known("three.packed.40.1"));
+  EXPECT_EQ(packed(2, 40, 1'000'000'000), Known("three.packed.40.2"));
 }
 
 TEST_F(ThreeClients, OpenTheKnownSums) {
@@ -207,17 +213,8 @@ class FiveClients : public testing::Test {
 };
 
 TEST_F(FiveClients, EncodeTheKnownParameters) {
-  EXPECT_EQ(
-      ToHex(bytes_),
-      "4348533100010038ada20787066f7f4e2e99be1eeb295b43430d34967a69e4f5571cee723ce26c469b449d9fec"
-      "a2d5c61dd55699251143000000000000000701e5574bc8cf93606f9877294ff17c60c9da6c68f1b15bf25b823f"
-      "f26e4f94e66e000000000000000815040000000000001fff00000005000000800000c3500000c3502814000000"
-      "03bcabbec90b328357e15fa3bf0263278b671dae3dea2bdcffcfaecf6c94264b65c82e76d5ee961c66754ae429"
-      "fa4de0bc3f668f195ba8d6c007e2e433064c1aec0000271000003a980000ea6000001f4000001f406acac16b71"
-      "5f7a2bc2fc84c99490c6d21cdab23e37a85a9595df9e64bb7f68430b0bd3a00903c0aedb7a06ee96feae705ce4"
-      "be2dbf4a93b4ad54420fd913ae30");
-  EXPECT_EQ(ToHex(crypto::LabeledHash("CHORUS1/params", {bytes_})),
-            "672687f4940bf24839d1f08172d91e8c8604ee22165370cb0ce9c713d3057853");
+  EXPECT_EQ(ToHex(bytes_), Known("five.params"));
+  EXPECT_EQ(ToHex(crypto::LabeledHash("CHORUS1/params", {bytes_})), Known("five.params_message"));
   const Result<SessionParams> decoded = DecodeParams(bytes_);
   ASSERT_THAT(decoded, IsOk());
   EXPECT_EQ(EncodeParams(*decoded), bytes_);
@@ -225,11 +222,10 @@ TEST_F(FiveClients, EncodeTheKnownParameters) {
 }
 
 TEST_F(FiveClients, AgreeOnTheSession) {
-  EXPECT_EQ(ToHex(sid0_), "3ea483045e2c0b2c0eb02834b865ecf98db1ab0e9e2ae8dd9174e7d25bc0d591");
+  EXPECT_EQ(ToHex(sid0_), Known("five.sid0"));
   EXPECT_THAT(roster_.order, testing::ElementsAre(0, 2, 3, 1, 4));
-  EXPECT_EQ(ToHex(roster_.root),
-            "93d8014abe92a439728eb46d121bfd5c18c8d7c282887cdb750f5124eebddb33");
-  EXPECT_EQ(ToHex(roster_.sid), "75b8aedba59aebdb32cf780a998f79c4688d317f228968945f272f9d4a2cf634");
+  EXPECT_EQ(ToHex(roster_.root), Known("five.root"));
+  EXPECT_EQ(ToHex(roster_.sid), Known("five.sid"));
 }
 
 TEST_F(FiveClients, SealTheKnownShares) {
@@ -241,16 +237,11 @@ TEST_F(FiveClients, SealTheKnownShares) {
   const Index v = 3;
   const ChannelKeys channel = *DeriveChannel(roster_.sid, crypto::X25519Key(roster_.c_secret[u]),
                                              {u, roster_.c[u]}, {v, roster_.c[v]});
-  EXPECT_EQ(ToHex(channel.seal.Reveal()),
-            "cc3996873e31ad1b21fa8fb41bdca1a9b5e1dbb5bb7221885b4e54ebdf7b5854");
+  EXPECT_EQ(ToHex(channel.seal.Reveal()), Known("five.k_enc.0.3"));
   const Digest commitment = ShareCommitment(roster_.sid, u, roster_.b[u]);
-  EXPECT_EQ(ToHex(commitment), "b501db8c239a764a123d8d2194f96483bd8ed3f65cc6562c582651dc7088ccd6");
+  EXPECT_EQ(ToHex(commitment), Known("five.com_b.0"));
   const Bytes data = ShareAssociatedData(roster_.sid, u, v, *graph, commitment);
-  EXPECT_EQ(
-      ToHex(data),
-      "43484f525553312f73686172652d61616475b8aedba59aebdb32cf780a998f79c4688d317f228968945f272f9d"
-      "4a2cf63400000000000000030000000400000003b501db8c239a764a123d8d2194f96483bd8ed3f65cc6562c58"
-      "2651dc7088ccd6");
+  EXPECT_EQ(ToHex(data), Known("five.share_aad.0.3"));
   const auto share = [&](const Digest& secret, std::string_view tag) {
     std::vector<std::vector<uint64_t>> coefficients(math::kLimbs);
     for (uint32_t c = 0; c < math::kLimbs; ++c) {
@@ -262,16 +253,11 @@ TEST_F(FiveClients, SealTheKnownShares) {
   };
   const Bytes share_s = share(roster_.s_secret[u], "coef-s");
   const Bytes share_b = share(roster_.b[u], "coef-b");
-  EXPECT_EQ(ToHex(share_s),
-            "f23ac2b087a0e610f38043225796c90b896862f5de7d031b9937142cd01ad210c62463f86b02580d");
-  EXPECT_EQ(ToHex(share_b),
-            "af29c7ca41849e105260cb277ca1f31084935513114ce40dc69737694d14cc18e669bf7e982a6d10");
+  EXPECT_EQ(ToHex(share_s), Known("five.share_s.0.3"));
+  EXPECT_EQ(ToHex(share_b), Known("five.share_b.0.3"));
   const Bytes both = std::move(Writer().Raw(share_s).Raw(share_b)).Take();
-  EXPECT_EQ(
-      ToHex(crypto::AeadSeal(channel.seal.Reveal(), {}, data, both)),
-      "08d4ea90940eec7223ccc63816349cb9d27cdee18f71dc7b69ad0aa3f7370272c53fafa486952f3d21ad69c69b"
-      "608a1a9d7101fc09bca9a84bc0c6cdf364d7d7c68b17e8960a63b5ccf2dba764a05c68d8373554c89fdc73c463"
-      "1ffe391c9690");
+  EXPECT_EQ(ToHex(crypto::AeadSeal(channel.seal.Reveal(), {}, data, both)),
+            Known("five.sealed.0.3"));
 }
 
 // The complete-graph entries of the worked table [specification 3.6].

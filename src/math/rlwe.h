@@ -132,7 +132,9 @@ class CiphertextSum {
   // The sum of the contributors' vectors, from the sum of their keys [degree]: residues reduced to
   // the encoding's bits, the same as any other protocol gives. kAborted when an error is larger
   // than RlweErrorBound or a value larger than contributors * bound: the key's sum is wrong or
-  // somebody sent garbage, and there is no result. kInvalidArgument: a wrong size of the key.
+  // somebody sent garbage, and there is no result. Garbage whose errors are small all the same,
+  // modulo q / T, counts as another vector; a wrong key's are by chance, with 2 * RlweErrorBound +
+  // 1 in 2^14 a coefficient. kInvalidArgument: a wrong size of the key.
   // kFailedPrecondition: nothing is in it. Not constant time: the server may know the sum.
   Result<RingVector> Open(std::span<const int32_t> secret_sum,
                           const PublicStreams& public_streams) const;

@@ -21,13 +21,16 @@ struct Size {
 };
 
 // Its keys and inputs, which are the same in every session. The bound leaves sums nearly the whole
-// ring, so that a wrong one is not refused for its range alone.
+// ring, so that a wrong one is not refused for its range alone. A wrong sum of keys passes for
+// right when the errors of all coefficients happen to be small, by at most 225 in 2^14 each: never
+// with twelve of them.
+inline constexpr uint64_t kDim = 47;  // four fields to a coefficient, the last one not full
 inline Cohort& CohortOf(Size size) {
   static std::map<uint32_t, std::unique_ptr<Cohort>> known;
   std::unique_ptr<Cohort>& cohort = known[size.members << 8U | size.clients];
   if (cohort == nullptr) {
     CohortShape shape = Shape(size.clients);
-    shape.dim = 5;
+    shape.dim = kDim;
     shape.bound = ((uint64_t{1} << 20U) - 1) / size.clients;
     shape.members = size.members;
     cohort = std::make_unique<Cohort>(21, shape);

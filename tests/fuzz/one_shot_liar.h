@@ -16,6 +16,7 @@ struct Told {
   bool fatal = false;              // believed, it may cost the session its sum
   std::vector<int64_t> input;      // of a client: what its contribution opens to
   std::set<uint32_t> wrong_dealt;  // members, from 1, who hold a share that is none of its key
+  uint64_t error = 0;              // of a client: added to that of its first coefficient
 };
 
 class OneShotLiar {
@@ -176,10 +177,11 @@ class OneShotLiar {
     } else if (what == 11) {
       lie.on_share_sid = [which](Digest& sid) { sid[0] ^= which; };
     } else if (what == 12) {
-      // What no plaintext has: the error grows, the sum stays or there is none.
+      // The error grows, up to all the way round q.
       const uint64_t coefficients = EncodingOf(cohort().params).coefficients();
-      lie.on_packed = [&, coefficients, element](Bytes& packed) {
-        AddToFirstCoefficient(packed, coefficients, element * uint64_t{16});
+      told.error = element * uint64_t{16};
+      lie.on_packed = [&, coefficients](Bytes& packed) {
+        AddToFirstCoefficient(packed, coefficients, told.error);
       };
       told.fatal = true;
     }

@@ -3,7 +3,8 @@
 // true signature over it or without, and answers arrive in any order. Laws: nothing crashes; what
 // is refused harms only its sender, so that the sum opens as long as no more are missing than the
 // parameters allow, one believed liar besides; an opened sum is exactly that of the survivors, who
-// are all that nobody complained of; whatever else is kAborted; who is named gave cause for it.
+// are all that nobody complained of, a liar's vector being what its ciphertext opens to; whatever
+// else is kAborted; who is named gave cause for it.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -190,6 +191,7 @@ class Session {
       leaves.push_back(ContributionLeaf(sent.header));
       for (size_t k = 0; k < expected_.size(); ++k) expected_[k] += sent.input[k];
       wrong_dealt_.insert(sent.wrong_dealt.begin(), sent.wrong_dealt.end());
+      error_ += sent.error;
       fatal_ = fatal_ || sent.fatal;
     }
     survivors_ = {crypto::MerkleRoot(leaves), static_cast<uint32_t>(leaves.size())};
@@ -334,10 +336,8 @@ class Session {
       stolen_ = true;
       told.input = cohort_.inputs[owner];
     }
-    const bool fresh =
-        heard_
-            .emplace(said->header.id, Sent{said->header, told.input, told.wrong_dealt, told.fatal})
-            .second;
+    const Sent sent{said->header, told.input, told.wrong_dealt, told.error, told.fatal};
+    const bool fresh = heard_.emplace(said->header.id, sent).second;
     Require(fresh, "an identity is heard once");
   }
 
@@ -406,10 +406,7 @@ class Session {
     Require(sum.ok() || !MustOpen(), "refused answers do not spoil the sum");
     if (!sum.ok()) return;
     Require(sum->contributors == survivors_.count, "the sum is over the survivors");
-    for (size_t k = 0; k < expected_.size(); ++k) {
-      const int64_t value = math::SignedAt(sum->values, k, cohort_.params.bits);
-      Require(value == expected_[k], "an opened sum is exact");
-    }
+    CheckValues(sum->values);
     if (!wrong_dealt_.empty()) return;
     std::set<uint32_t> named;
     for (const Blame& blame : blame_) {
@@ -419,11 +416,37 @@ class Session {
     Require(named == wrong_opened_, "who opened a wrong share is named");
   }
 
+  // What liars added to the error of the first coefficient is small, or has gone round: q is
+  // 2^14 * T less a number below T, which each time round adds to the fields, as if the liars had
+  // chosen other vectors.
+  void CheckValues(const RingVector& values) const {
+    constexpr unsigned kErrorBits = 14;
+    const math::RlweParameters& set = math::RlweParametersFor(math::RlweSet::kOsa4096);
+    const uint64_t rounds = (error_ + (1U << (kErrorBits - 1))) >> kErrorBits;
+    const auto left = static_cast<int64_t>(error_) - static_cast<int64_t>(rounds << kErrorBits);
+    const int64_t hidden = math::RlweErrorBound(survivors_.count);
+    Require(std::abs(left) <= 2 * hidden, "an error that no honest clients add up to is refused");
+    __extension__ using Wide = unsigned __int128;
+    const Wide round =
+        (Wide{1} << (set.plaintext_bits + kErrorBits)) - Wide{set.primes[0]} * Wide{set.primes[1]};
+    const uint64_t fields = EncodingOf(cohort_.params).fields();
+    const auto bits = static_cast<unsigned>(cohort_.params.bits);
+    Wide off = 0;  // the first coefficient, less what it should be
+    for (size_t k = 0; k < expected_.size(); ++k) {
+      const int64_t wrong = math::SignedAt(values, k, cohort_.params.bits) - expected_[k];
+      Require(wrong == 0 || (k < fields && rounds > 0), "an opened sum is exact");
+      if (k < fields) off += static_cast<Wide>(wrong) << (k * bits);
+    }
+    const Wide mask = (Wide{1} << (fields * bits)) - 1;
+    Require((off & mask) == (rounds * round & mask), "an opened sum is exact");
+  }
+
   // A contribution that was heard.
   struct Sent {
     ContributionHeader header;
     std::vector<int64_t> input;
     std::set<uint32_t> wrong_dealt;
+    uint64_t error = 0;
     bool fatal = false;
   };
 
@@ -443,8 +466,9 @@ class Session {
   std::map<PublicKey, Sent> heard_;  // ascending by identity, as members see them
   bool stolen_ = false;              // a party brought another's contribution
   SurvivorSet survivors_;
-  std::vector<int64_t> expected_ = std::vector<int64_t>(5);
+  std::vector<int64_t> expected_ = std::vector<int64_t>(kDim);
   std::set<uint32_t> wrong_dealt_;   // by survivors: members, from 1
+  uint64_t error_ = 0;               // by survivors: of the first coefficient
   bool fatal_ = false;               // a survivor's lie may cost the sum
   std::set<uint32_t> wrong_opened_;  // members, from 1
   size_t opened_ = 0;
