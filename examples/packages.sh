@@ -6,7 +6,7 @@ CHORUS_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config libssl-dev libspd
  nlohmann-json3-dev"
 CHORUS_TEST_PACKAGES="libgtest-dev libgmock-dev libeigen3-dev dataset-fashion-mnist"
 # Of the slow tests, which are skipped without them.
-CHORUS_SLOW_TEST_PACKAGES="python3-onnx python3-numpy libopenmpi-dev openmpi-bin"
+CHORUS_SLOW_TEST_PACKAGES="dataset-fashion-mnist doxygen python3-onnx python3-numpy libopenmpi-dev openmpi-bin"
 # Node.js comes with npm from some sources and without it from Debian's.
 command -v node >/dev/null 2>&1 || CHORUS_SLOW_TEST_PACKAGES="$CHORUS_SLOW_TEST_PACKAGES nodejs"
 command -v npm >/dev/null 2>&1 || CHORUS_SLOW_TEST_PACKAGES="$CHORUS_SLOW_TEST_PACKAGES npm"

@@ -46,6 +46,8 @@ struct Line {
   Code code = Code::kOk;
 };
 
+std::string After(const Bytes& bytes) { return bytes.empty() ? "" : " " + ToHex(bytes); }
+
 std::string Write(const std::vector<Line>& lines) {
   std::ostringstream out;
   for (const Line& line : lines) {
@@ -54,11 +56,11 @@ std::string Write(const std::vector<Line>& lines) {
         out << "at " << line.at << "\n";
         break;
       case Line::Kind::kCall:
-        out << "call " << line.call << " " << line.method << " " << ToHex(line.bytes) << "\n";
+        out << "call " << line.call << " " << line.method << After(line.bytes) << "\n";
         break;
       case Line::Kind::kReply:
-        out << "reply " << line.call << " " << static_cast<int>(line.code) << " "
-            << ToHex(line.bytes) << "\n";
+        out << "reply " << line.call << " " << static_cast<int>(line.code) << After(line.bytes)
+            << "\n";
     }
   }
   return out.str();

@@ -128,10 +128,18 @@ class Session {
       const Bytes honest = std::exchange(prekey.record, {});
       prekey.record = ChangedRecord(client, detail, honest, sound);
       if (prekey.record == honest) sound = true;
+      // Two liars may have chosen the same keys; whose record comes first has them.
+      sound = sound && AreNew(*DecodePreKeyRecord(prekey.record));
       state.believed = sound && prekey.record != honest;
       lies_.erase(lie);
     }
     state.admitted = sound;
+  }
+
+  bool AreNew(const PreKeyRecord& record) {
+    if (unknown_keys_.contains(record.c) || unknown_keys_.contains(record.s)) return false;
+    unknown_keys_.insert({record.c, record.s});
+    return true;
   }
 
   // The record with a change; `sound` says whether its client can have made it so.
@@ -448,6 +456,7 @@ class Session {
   const std::span<const Step> steps_;
   std::map<std::pair<size_t, size_t>, Lie> lies_;  // by row and client
   std::vector<Client> clients_;
+  std::set<PublicKey> unknown_keys_;  // in liars' pre-key records that are taken
   std::map<size_t, Bytes> late_;
   std::vector<Blame> blame_;
   std::unique_ptr<Aggregator> aggregator_;
