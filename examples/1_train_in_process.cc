@@ -173,7 +173,7 @@ int Run(const std::filesystem::path& folder) {
   options.plaintext = true;
   options.signing_seed =
       chorus::SecretBytes(chorus::Bytes(kCoordinatorSeed.begin(), kCoordinatorSeed.end()));
-  options.task = MakeTask();
+  options.tasks.push_back({.task = MakeTask()});
   const auto coordinator =
       chorus::Coordinator::Start(std::move(options), *store, verifier, clock, log);
   if (!coordinator.ok()) {
@@ -190,7 +190,8 @@ int Run(const std::filesystem::path& folder) {
     clients.push_back(*std::move(client));
   }
   if (!RunToTheEnd(**coordinator, clients)) return 1;
-  const double accuracy = Accuracy((*coordinator)->CurrentWeights(), MakeExamples(99, 300));
+  const double accuracy =
+      Accuracy((*coordinator)->CurrentWeights(MakeTask().name), MakeExamples(99, 300));
   std::printf("accuracy %.4f\n", accuracy);
   return accuracy > 0.9 ? 0 : 1;
 }

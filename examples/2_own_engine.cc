@@ -241,7 +241,7 @@ int Run(const std::filesystem::path& folder) {
   options.plaintext = true;
   options.signing_seed =
       chorus::SecretBytes(chorus::Bytes(kCoordinatorSeed.begin(), kCoordinatorSeed.end()));
-  options.task = MakeTask();
+  options.tasks.push_back({.task = MakeTask()});
   const auto coordinator =
       chorus::Coordinator::Start(std::move(options), *store, verifier, clock, log);
   if (!coordinator.ok()) {
@@ -261,7 +261,7 @@ int Run(const std::filesystem::path& folder) {
     clients.push_back(*std::move(client));
   }
   if (!RunToTheEnd(**coordinator, clients)) return 1;
-  return Report((*coordinator)->CurrentWeights()) ? 0 : 1;
+  return Report((*coordinator)->CurrentWeights(MakeTask().name)) ? 0 : 1;
 }
 
 }  // namespace

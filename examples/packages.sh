@@ -1,12 +1,14 @@
 # shellcheck shell=sh disable=SC2034,SC2015
 # What Chorus needs from a Debian or Ubuntu system; sourced by quickstart.sh and tests/run.sh.
 
-CHORUS_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config libssl-dev libspdlog-dev
- libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc zlib1g-dev libsqlite3-dev libcli11-dev
- nlohmann-json3-dev"
+CHORUS_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config libssl-dev
+ libsodium-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc zlib1g-dev libsqlite3-dev
+ libpq-dev libmicrohttpd-dev libcli11-dev nlohmann-json3-dev"
 CHORUS_TEST_PACKAGES="libgtest-dev libgmock-dev libeigen3-dev dataset-fashion-mnist"
 # Of the slow tests, which are skipped without them.
-CHORUS_SLOW_TEST_PACKAGES="dataset-fashion-mnist doxygen python3-onnx python3-numpy libopenmpi-dev openmpi-bin"
+CHORUS_SLOW_TEST_PACKAGES="doxygen python3-onnx python3-numpy libopenmpi-dev openmpi-bin
+ mono-mcs mono-runtime luajit dpkg-dev minetest-server chromium prometheus curl bsdutils postgresql
+ godot3-server"
 # Node.js comes with npm from some sources and without it from Debian's.
 command -v node >/dev/null 2>&1 || CHORUS_SLOW_TEST_PACKAGES="$CHORUS_SLOW_TEST_PACKAGES nodejs"
 command -v npm >/dev/null 2>&1 || CHORUS_SLOW_TEST_PACKAGES="$CHORUS_SLOW_TEST_PACKAGES npm"
@@ -30,9 +32,9 @@ install_packages() {
   fi
   echo "Installing:$missing"
   # shellcheck disable=SC2086 # a list of packages is meant
-  $as_root apt-get update &&
+  $as_root apt-get -o Acquire::Retries=3 update &&
     $as_root env DEBIAN_FRONTEND=noninteractive \
-      apt-get install --no-install-recommends -y $missing || {
+      apt-get -o Acquire::Retries=3 install --no-install-recommends -y $missing || {
     echo "apt-get failed; see above. Without these packages Chorus cannot be built." >&2
     exit 1
   }

@@ -113,20 +113,18 @@ TEST(LayerAttack, 18_AttemptsBeforeTheUploadAreCapped) {
     three.EndRound(1);
   }
   client::World& world = *three.worlds[0];
-  EXPECT_EQ(three.InviteAgain(world, 1).abort_code, Code::kOk);
-  aggregation::SessionParams params = client::ParamsFor(three.task, 1, world.weights);
-  params.coordinator_id = world.server.key();
-  const Bytes offer = aggregation::MakeOffer(params, world.server.signing_seed.Reveal());
-  const auto fifth = three.Ask(0, offer);
+  // Told at the invitation, before anything is trained in vain.
+  const auto fifth = three.InviteAgain(world, 1);
   EXPECT_EQ(fifth.abort_code, Code::kPermissionDenied);
   EXPECT_TRUE(fifth.data.empty());
+  const TaskId task_id = client::ParamsFor(three.task, 1, world.weights).task_id;
   // Other rounds, until the day is used up.
   const auto& ledger = world.ledger;
   const int64_t day = world.clock.UnixSeconds() / 86'400;
   for (uint32_t i = limits::kAttemptsPerRoundMax; i < limits::kAttemptsPerDayMax; ++i) {
-    EXPECT_THAT(ledger->NoteAttempt(params.task_id, 100 + i, day), IsOk());
+    EXPECT_THAT(ledger->NoteAttempt(task_id, 100 + i, day), IsOk());
   }
-  EXPECT_THAT(ledger->NoteAttempt(params.task_id, 99, day), HasCode(Code::kPermissionDenied));
+  EXPECT_THAT(ledger->NoteAttempt(task_id, 99, day), HasCode(Code::kPermissionDenied));
 }
 
 TEST(LayerAttack, 42_GameRestartedInTheMiddleCannotGoOnNorUploadAgain) {

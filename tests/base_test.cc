@@ -520,9 +520,20 @@ TEST(StderrLogSink, WritesItsLevelAndAboveOnOneLineEach) {
     Log(*sink, LogLevel::kError, "a {} bug");
   }
   const std::string text = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(text, HasSubstr(" info round began round=7 mode=secagg\n"));
+  constexpr const char* kTime = "[0-9]+-[0-9]+-[0-9]+ [0-9]+:[0-9]+:[0-9]+[.][0-9][0-9][0-9] ";
+  EXPECT_THAT(text, testing::ContainsRegex(std::string("^") + kTime +
+                                           "info round began round=7 mode=secagg\n" + kTime));
   EXPECT_THAT(text, HasSubstr(" error a {} bug\n"));
   EXPECT_THAT(text, testing::Not(HasSubstr("quiet")));
+}
+
+TEST(StderrLogSink, WritesJsonWithTheTimeOfGreenwich) {
+  testing::internal::CaptureStderr();
+  Log(*NewStderrLogSink(LogLevel::kWarn, LogFormat::kJson), LogLevel::kWarn, "late", {{"code", 4}});
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::MatchesRegex(
+                  "[{]\"time\":\"[0-9]+-[0-9]+-[0-9]+T[0-9]+:[0-9]+:[0-9]+[.][0-9][0-9][0-9]Z\","
+                  "\"level\":\"warn\",\"message\":\"late\",\"code\":4[}]\n"));
 }
 
 }  // namespace

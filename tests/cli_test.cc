@@ -347,6 +347,24 @@ TEST_F(CliTest, SaysWhatIsWrongWithATask) {
   EXPECT_THAT(absent.output, HasSubstr("none"));
 }
 
+TEST_F(CliTest, ServesNobodyWhereTheAuthorityOfClientsIsMissing) {
+  EXPECT_EQ(RunTool({"keys", "init", "--dir", In("keys")}).exit_code, 0);
+  std::ofstream(In("task")) << "name: \"a\"\nprotocol: PROTOCOL_SECAGG\n"
+                            << "model { inputs: 2 layers { units: 2 } }\n";
+  std::ofstream(In("empty.pem")) << "\n";
+  const auto serve = [&](const std::string& authority) {
+    return RunTool({"serve", "--task", In("task"), "--keys", In("keys"), "--state", In("state"),
+                    "--listen", "127.0.0.1:0", "--until-complete", "--client-ca", authority});
+  };
+  // Each would have turned the authority off without a word.
+  const Outcome empty = serve(In("empty.pem"));
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_THAT(empty.output, HasSubstr("holds no certificate"));
+  const Outcome unset = serve("");
+  EXPECT_EQ(unset.exit_code, 2);
+  EXPECT_THAT(unset.output, HasSubstr("must not be empty"));
+}
+
 TEST_F(CliTest, SimulatesQueriesOverAllThatTheClientsHave) {
   std::ofstream(In("task")) << "name: \"ages\"\nprotocol: PROTOCOL_PLAIN\n"
                                "queries { name: \"people\" kind: QUERY_KIND_COUNT }\n"

@@ -170,7 +170,8 @@ class FakeCoordinator {
     if (found == blobs.end()) return NotFound("no such content");
     const Bytes& all = found->second;
     const size_t first = std::min<size_t>(request.offset, all.size());
-    const size_t size = std::min(limits::kChunkBytesMax, all.size() - first);
+    const size_t size = std::min<size_t>(
+        request.bytes_max > 0 ? request.bytes_max : limits::kChunkBytesMax, all.size() - first);
     const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first);
     return wire::Encode(
         wire::DownloadReply{.data = Bytes(begin, begin + static_cast<std::ptrdiff_t>(size)),
@@ -240,6 +241,7 @@ inline aggregation::SessionParams ParamsFor(const TaskSpec& task, uint64_t round
 // A ledger that allows everything and forgets it.
 class OpenLedger final : public Ledger {
  public:
+  Status PermitAttempt(const TaskId&, uint64_t, int64_t) const override { return attempt_status; }
   Status NoteAttempt(const TaskId&, uint64_t, int64_t) override { return OkStatus(); }
   Status PermitUpload(const TaskId&, uint64_t, const Digest&, uint32_t) const override {
     return OkStatus();
@@ -247,6 +249,7 @@ class OpenLedger final : public Ledger {
   Status NoteUpload(const TaskId&, uint64_t, const Digest&, uint32_t) override {
     return upload_status;
   }
+  Status attempt_status;
   Status upload_status;
 };
 

@@ -226,6 +226,19 @@ TEST(Session, RefusesOnceTheLedgerIsUsedUp) {
               HasCodeAndText(Code::kPermissionDenied, "this version of the model"));
 }
 
+TEST(Session, TrainsNothingInVainOnceTheDayIsUsedUp) {
+  auto spent = std::make_unique<OpenLedger>();
+  spent->attempt_status = PermissionDenied("it goes on tomorrow");
+  PlainWorld world(PlainTask(), SomeExamples(), std::move(spent));
+  const uint64_t invited = world.Invite(1, world.task);
+  ASSERT_TRUE(world.RunUntilAnswered(invited));
+  EXPECT_EQ(world.server.uploads[invited].abort_code, Code::kPermissionDenied);
+  ASSERT_NE(world.Find(Kind::kRefused), nullptr);
+  EXPECT_THAT(world.Find(Kind::kRefused)->status,
+              HasCodeAndText(Code::kPermissionDenied, "tomorrow"));
+  EXPECT_EQ(world.Find(Kind::kTrained), nullptr);
+}
+
 TEST(Session, TellsTheCoordinatorOnlyTheCodeOfAProtocolFailure) {
   PlainWorld world;
   ASSERT_TRUE(world.RunUntilAnswered(world.Invite(1, world.task)));
@@ -254,10 +267,12 @@ TEST(Session, FetchesAModelInPiecesAndGoesOnWhereACallBroke) {
   const uint64_t again = world.Invite(2, world.task);
   world.server.queue.erase(again - 1);
   ASSERT_TRUE(world.RunUntilAnswered(again));
-  const uint64_t chunk = limits::kChunkBytesMax;
-  EXPECT_THAT(offsets, testing::ElementsAre(0, chunk, chunk, chunk));
+  // Pieces are smaller than a message may be: each is held several times over while it comes.
+  const uint64_t piece = limits::kChunkBytesMax / 4;
+  EXPECT_THAT(offsets, testing::ElementsAre(0, piece, piece, piece, 2 * piece, 3 * piece, 4 * piece,
+                                            5 * piece, 6 * piece));
   ASSERT_TRUE(world.RunUntilAnswered(world.Invite(3, world.task)));
-  EXPECT_EQ(offsets.size(), 4U) << "a model at hand is not fetched again";
+  EXPECT_EQ(offsets.size(), 9U) << "a model at hand is not fetched again";
 }
 
 TEST(Session, DropsTheRoundOfAModelThatIsNotThePromisedOne) {
@@ -272,14 +287,16 @@ TEST(Session, DropsTheRoundOfAModelThatIsNotThePromisedOne) {
 }
 
 TEST(Session, SendsTheSameAnswerOnFromWhereTheCoordinatorIs) {
+  constexpr size_t kChunk = limits::kChunkBytesMax;
   PlainWorld world(PlainTask(4'000, 200), SomeExamples(4'000));  // an answer of 2.4 MB
   const uint64_t question = world.AskForUpdate(1);
-  std::vector<uint64_t> offsets;
+  std::vector<std::pair<uint64_t, size_t>> sent;
   world.server.fault = [&](std::string_view method,
                            BytesView request) -> std::optional<Result<Bytes>> {
     if (method != wire::kUpload) return std::nullopt;
-    offsets.push_back(wire::Decode<wire::UploadRequest>(request)->offset);
-    if (offsets.size() == 2) {  // it arrives, and the reply is lost
+    const auto upload = wire::Decode<wire::UploadRequest>(request);
+    sent.emplace_back(upload->offset, upload->data.size());
+    if (sent.size() == 3) {  // it arrives, and the reply is lost
       world.server.fault = nullptr;
       (void)world.server.Call(method, request);
       return Status(Code::kDeadlineExceeded, "no reply");
@@ -287,7 +304,9 @@ TEST(Session, SendsTheSameAnswerOnFromWhereTheCoordinatorIs) {
     return std::nullopt;
   };
   ASSERT_TRUE(world.RunUntilAnswered(question));
-  EXPECT_THAT(offsets, testing::ElementsAre(0, limits::kChunkBytesMax));
+  // Announced first, as it is longer than a chunk.
+  EXPECT_THAT(sent, testing::ElementsAre(testing::Pair(0, 0), testing::Pair(0, kChunk),
+                                         testing::Pair(kChunk, kChunk)));
   ASSERT_THAT(world.aggregator->Hear(1, world.server.uploads[question].data), IsOk());
   EXPECT_EQ(world.Find(Kind::kRoundLost), nullptr);
 }
@@ -536,7 +555,8 @@ TEST(Client, StopsAtOnceInACallAndInABackoff) {
     const auto clock = NewSystemClock();
     const Time before = clock->Now();
     client->reset();
-    EXPECT_LT(clock->Now() - before, milliseconds(500));
+    // The backoff is 15 s at least, and the call hangs for good; a busy machine is slow as well.
+    EXPECT_LT(clock->Now() - before, milliseconds(5'000));
   }
 }
 

@@ -2,6 +2,7 @@
 // changes or watches messages. Everything follows from a seed.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -141,8 +142,14 @@ class Cohort {
     }
     arrival(order);
     for (const size_t client : order) {
+      const PartyId party = (of_committee ? kFirstMember : kFirstParty) + client;
+      const BytesView answer = answers[client];
+      // Every second answer comes in pieces, as from a network.
+      const size_t cut = answer.size() / 3;
+      const std::array<BytesView, 3> pieces = {answer.first(cut), answer.subspan(cut, cut / 2),
+                                               answer.subspan(cut + cut / 2)};
       (of_committee ? member_hear_status : hear_status)[client] =
-          aggregator->Hear((of_committee ? kFirstMember : kFirstParty) + client, answers[client]);
+          client % 2 == 0 ? aggregator->Hear(party, answer) : aggregator->HearPieces(party, pieces);
       on_heard({step, client, of_committee}, answers[client]);
     }
     ++step;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "chorus/coordinator.h"
 #include "chorus/store.h"
 #include "coordinator/core.h"
+#include "coordinator/memory_store.h"
 #include "coordinator/round.h"
 #include "coordinator/task_state.h"
 #include "crypto/crypto.h"
@@ -44,82 +47,28 @@ class SilentLog final : public LogSink {
 // A store in memory whose transactions can be made to fail.
 class TestStore final : public Store {
  public:
-  struct Content {
-    std::map<TaskId, TaskRecord> tasks;
-    std::map<TaskId, std::map<uint64_t, RoundReport>> rounds;
-    std::map<TaskId, std::vector<Evidence>> evidence;
-    std::map<Digest, Bytes> models;
-  };
-
   Status RunTransaction(std::string_view name,
                         const std::function<Status(Transaction&)>& function) override {
+    if (meanwhile) meanwhile(name);
     if (name == failing) {
       ++failures;
       return ResourceExhausted("the disk is full");
     }
-    Content draft = content;
-    View view(draft);
-    CHORUS_TRY(function(view));
-    content = std::move(draft);
-    return OkStatus();
+    MemoryTransaction transaction(content, clock);
+    Status status = function(transaction);
+    if (!status.ok()) transaction.Undo();
+    return status;
   }
+  bool shared() const override { return false; }
 
   const RoundReport& Round(uint64_t number) { return content.rounds.begin()->second.at(number); }
   TaskRecord& Task() { return content.tasks.begin()->second; }
 
-  Content content;
-  std::string failing;  // the name of the transactions that fail
+  TestClock clock;
+  MemoryContent content;
+  std::string failing;                              // the name of the transactions that fail
+  std::function<void(std::string_view)> meanwhile;  // what happens during one
   int failures = 0;
-
- private:
-  class View final : public Transaction {
-   public:
-    explicit View(Content& content) : content_(content) {}
-    Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
-      const auto found = content_.tasks.find(id);
-      if (found == content_.tasks.end()) return std::optional<TaskRecord>();
-      return std::optional<TaskRecord>(found->second);
-    }
-    Status PutTask(const TaskRecord& task) override {
-      content_.tasks[task.id] = task;
-      return OkStatus();
-    }
-    Status PutRound(const TaskId& task, const RoundReport& round) override {
-      content_.rounds[task][round.round] = round;
-      return OkStatus();
-    }
-    Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
-                                            uint32_t count) override {
-      std::vector<RoundReport> rounds;
-      for (const auto& [number, round] : content_.rounds[task]) {
-        if (number >= first && rounds.size() < count) rounds.push_back(round);
-      }
-      return rounds;
-    }
-    Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
-      content_.evidence[task].push_back(evidence);
-      return OkStatus();
-    }
-    Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t) override {
-      return content_.evidence[task];
-    }
-    Status PutModel(const Digest& hash, BytesView bytes) override {
-      content_.models[hash] = Bytes(bytes.begin(), bytes.end());
-      return OkStatus();
-    }
-    Result<Bytes> GetModel(const Digest& hash) override {
-      const auto found = content_.models.find(hash);
-      if (found == content_.models.end()) return NotFound("no such model");
-      return found->second;
-    }
-    Status DropModel(const Digest& hash) override {
-      content_.models.erase(hash);
-      return OkStatus();
-    }
-
-   private:
-    Content& content_;
-  };
 };
 
 inline SecretBytes SeedOf(std::string_view text) {
@@ -157,8 +106,14 @@ struct World {
                          .executor = executor,
                          .task = task,
                          .initial_weights = initial,
-                         .experiment_seed = experiment_seed},
-                        store, *verifier, clock, *rng, log);
+                         .experiment_seed = experiment_seed,
+                         .process = process,
+                         .address = address,
+                         .retention = retention,
+                         .admission = admission,
+                         .pacing = pacing},
+                        store_in_use != nullptr ? *store_in_use : store, *verifier, clock, *rng,
+                        log);
   }
   void Start() {
     core.reset();
@@ -206,9 +161,15 @@ struct World {
   PublicKey public_key = crypto::Ed25519Public(signing_seed.Reveal());
   std::optional<Weights> initial = Weights{1, 2, 3, 4};
   std::optional<uint64_t> experiment_seed;
+  AdmissionOptions admission{.identity = {}, .subject = {}, .address = {}};
+  PacingOptions pacing{.connected_max = 0};
   Executor* executor = nullptr;
   TestClock clock;
   TestStore store;
+  Store* store_in_use = nullptr;  // null: the above
+  std::string process;
+  std::string address;
+  Retention retention;
   SilentLog log;
   std::unique_ptr<IdentityVerifier> verifier =
       trust::NewCertificateVerifier(crypto::Ed25519Public(issuer_seed.Reveal()), clock);
@@ -295,9 +256,10 @@ struct Player {
     }
     return body;
   }
-  Result<wire::DownloadReply> Download(const Digest& sha256, uint64_t offset) const {
-    return world->Call<wire::DownloadReply>(wire::kDownload,
-                                            wire::DownloadRequest{session, sha256, offset});
+  Result<wire::DownloadReply> Download(const Digest& sha256, uint64_t offset,
+                                       uint64_t bytes_max = 0) const {
+    return world->Call<wire::DownloadReply>(
+        wire::kDownload, wire::DownloadRequest{session, sha256, offset, bytes_max});
   }
   wire::UploadRequest UploadOf(BytesView answer) const {
     wire::UploadRequest request;
@@ -342,7 +304,7 @@ struct Player {
     ASSERT_THAT(model, IsOk());
     weights.resize(model->data.size() / sizeof(float));
     std::memcpy(weights.data(), model->data.data(), model->data.size());
-    const TaskSpec& task = world->task;
+    const TaskSpec task = *wire::DecodeTask(invitation.task);
     const auto encoding =
         math::FixedPointFor(weights.size(), task.clip, task.encoding, task.cohort.maximum);
     ASSERT_THAT(encoding, IsOk());

@@ -1,5 +1,5 @@
 // Hashes, authenticated encryption, keys, expansion: published answers, laws over many seeds, and
-// what is refused. The Merkle tree and TLS have their own files.
+// what is refused. Ed25519, the Merkle tree and TLS have their own files.
 #include "crypto/crypto.h"
 
 #include <openssl/err.h>
@@ -8,48 +8,10 @@
 #include <algorithm>
 
 #include "base/hex.h"
-#include "matchers.h"
-#include "vectors.h"
+#include "crypto_cases.h"
 
 namespace chorus::crypto {
 namespace {
-
-template <size_t N>
-std::array<uint8_t, N> Fixed(BytesView bytes) {
-  std::array<uint8_t, N> out{};
-  EXPECT_EQ(bytes.size(), N);
-  std::copy_n(bytes.begin(), std::min(bytes.size(), N), out.begin());
-  return out;
-}
-
-Bytes Revealed(const SecretBytes& secret) {
-  return {secret.Reveal().begin(), secret.Reveal().end()};
-}
-
-std::unique_ptr<Rng> Seeded(uint8_t seed) { return NewSeededRng(Bytes(32, seed)); }
-
-Bytes Draw(Rng& rng, size_t size) {
-  Bytes out(size);
-  rng.Fill(out);
-  return out;
-}
-
-// Calls judge(group, test) for every case; how many there were.
-template <typename Judge>
-size_t ForEachCase(const json& file, Judge judge) {
-  size_t count = 0;
-  for (const json& group : file["testGroups"]) {
-    for (const json& test : group["tests"]) {
-      SCOPED_TRACE("tcId " + test["tcId"].dump());
-      judge(group, test);
-      ++count;
-    }
-  }
-  return count;
-}
-
-Bytes HexOf(const json& object, const char* key) { return H(object[key].get<std::string>()); }
-bool IsValid(const json& test) { return test["result"] == "valid"; }
 
 // --- hashes
 // -----------------------------------------------------------------------------------------
@@ -79,6 +41,59 @@ TEST(Sha256Stream, GivesTheDigestOfTheWholeForEverySplit) {
     Sha256Stream moved(std::move(stream));
     ASSERT_EQ(moved.Finish(), Sha256(message)) << "seed " << int{seed};
   }
+}
+
+TEST(Sha256Stream, GivesEachOfSeveralItsOwnDigestSideBySide) {
+  for (uint8_t seed = 0; seed < 60; ++seed) {
+    const std::unique_ptr<Rng> rng = Seeded(seed);
+    const size_t count = 1 + UniformBelow(*rng, 7);
+    std::vector<Bytes> messages;
+    std::vector<std::vector<BytesView>> pieces(count);
+    std::vector<Sha256Stream> streams(count);
+    std::vector<Sha256Stream::Share> shares;
+    for (size_t i = 0; i < count; ++i) messages.push_back(Draw(*rng, UniformBelow(*rng, 3'000)));
+    for (size_t i = 0; i < count; ++i) {
+      // What was given before need not end with a block, nor need any piece.
+      BytesView rest = messages[i];
+      const size_t before = UniformBelow(*rng, rest.size() + 1);
+      streams[i].Update(rest.first(before));
+      rest = rest.subspan(before);
+      while (!rest.empty()) {
+        const size_t piece = UniformBelow(*rng, std::min<size_t>(rest.size(), 700) + 1);
+        pieces[i].push_back(rest.first(piece));
+        rest = rest.subspan(piece);
+      }
+      shares.push_back({&streams[i], pieces[i]});
+    }
+    Sha256Stream::UpdateSideBySide(shares);
+    for (size_t i = 0; i < count; ++i) {
+      ASSERT_EQ(streams[i].Finish(), Sha256(messages[i])) << "seed " << int{seed} << ", " << i;
+    }
+  }
+}
+
+TEST(Sha256Stream, CountsSideBySideBeyondFourGigabits) {
+  const Bytes block(1U << 20U, 0xAB);
+  const std::vector<BytesView> pieces(520, block);  // 2^32 bits are 512 of them
+  Sha256Stream alone;
+  for (const BytesView piece : pieces) alone.Update(piece);
+  std::array<Sha256Stream, 2> streams;
+  const std::array<Sha256Stream::Share, 2> shares = {
+      {{streams.data(), pieces}, {&streams[1], pieces}}};
+  Sha256Stream::UpdateSideBySide(shares);
+  const Digest digest = alone.Finish();
+  EXPECT_EQ(streams[0].Finish(), digest);
+  EXPECT_EQ(streams[1].Finish(), digest);
+}
+
+TEST(Sha256Stream, GoesOnByItselfFromACopy) {
+  Sha256Stream stream;
+  stream.Update(Text("ab"));
+  Sha256Stream copy = stream;
+  stream.Update(Text("x"));
+  copy.Update(Text("c"));
+  EXPECT_EQ(copy.Finish(), Sha256(Text("abc")));
+  EXPECT_EQ(stream.Finish(), Sha256(Text("abx")));
 }
 
 TEST(LabeledHash, HashesExactlyTheSpecifiedBytes) {
@@ -404,64 +419,6 @@ TEST(X25519, KeyAgreesWithManyPeersAndOutlivesARefusedOne) {
     ASSERT_THAT(shared, IsOk());
     EXPECT_EQ(Revealed(*shared), Agree(peer, key.Public()));
   }
-}
-
-TEST(Ed25519, GivesThePublishedAnswers) {  // [RFC 8032, 7.1, tests 1 to 3]
-  struct Case {
-    std::string seed, key, message, signature;
-  };
-  const std::vector<Case> cases = {
-      {"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
-       "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
-       "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701c"
-       "f9b46bd25bf5f0595bbe24655141438e7a100b"},
-      {"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
-       "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
-       "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0"
-       "f11d8c387b2eaeb4302aeeb00d291612bb0c00"},
-      {"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
-       "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
-       "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f76098"
-       "4dc6594a7c15e9716ed28dc027beceea1ec40a"}};
-  for (const Case& c : cases) {
-    EXPECT_EQ(ToHex(Ed25519Public(H(c.seed))), c.key);
-    EXPECT_EQ(ToHex(Ed25519Sign(H(c.seed), H(c.message))), c.signature);
-    EXPECT_TRUE(Ed25519Verify(Fixed<32>(H(c.key)), H(c.message), H(c.signature)));
-  }
-}
-
-TEST(Ed25519, AgreesWithWycheproof) {
-  const json file = Vectors("wycheproof/ed25519_test.json");
-  SKIP_WITHOUT(file);
-  const size_t count = ForEachCase(file, [](const json& group, const json& test) {
-    const PublicKey key = Fixed<32>(HexOf(group["publicKey"], "pk"));
-    EXPECT_EQ(Ed25519Verify(key, HexOf(test, "msg"), HexOf(test, "sig")), IsValid(test));
-  });
-  EXPECT_EQ(count, 151U);
-}
-
-TEST(Ed25519, RefusesEveryFlippedBitAndEveryOtherLength) {
-  const Bytes seed(32, 5);
-  PublicKey key = Ed25519Public(seed);
-  Bytes message = Text("task");
-  const Signature signature = Ed25519Sign(seed, message);
-  Bytes signed_bytes(signature.begin(), signature.end());
-  const auto refuses_flips_of = [&](std::span<uint8_t> part) {
-    for (size_t bit = 0; bit < part.size() * 8; ++bit) {
-      part[bit / 8] ^= static_cast<uint8_t>(1U << (bit % 8));
-      EXPECT_FALSE(Ed25519Verify(key, message, signed_bytes)) << bit;
-      part[bit / 8] ^= static_cast<uint8_t>(1U << (bit % 8));
-    }
-  };
-  refuses_flips_of(signed_bytes);
-  refuses_flips_of(message);
-  refuses_flips_of(key);
-  EXPECT_TRUE(Ed25519Verify(key, message, signed_bytes));
-  for (size_t size = 0; size < 64; ++size) {
-    EXPECT_FALSE(Ed25519Verify(key, message, BytesView(signed_bytes).first(size)));
-  }
-  signed_bytes.push_back(0);
-  EXPECT_FALSE(Ed25519Verify(key, message, signed_bytes));
 }
 
 // An error left in OpenSSL's queue would be taken by the next TLS connection on the thread for its

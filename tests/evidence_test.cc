@@ -8,6 +8,8 @@
 #include "base/limits.h"
 #include "chorus/store.h"
 #include "matchers.h"
+#include "store_cases.h"
+#include "store_kinds.h"
 #include "wire/wire.h"
 
 namespace chorus {
@@ -15,31 +17,6 @@ namespace {
 
 using testing::IsEmpty;
 using testing::SizeIs;
-
-constexpr TaskId kTask = {1, 2, 3};
-constexpr TaskId kOtherTask = {9};
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "chorus_evidence_XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string File() const { return (path_ / "store.db").string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
-std::unique_ptr<Store> OpenSqlite(const std::string& path) {
-  Result<std::unique_ptr<Store>> store = NewSqliteStore(path);
-  EXPECT_THAT(store, IsOk());
-  return store.ok() ? *std::move(store) : nullptr;
-}
 
 Evidence SomeEvidence(uint64_t round, uint32_t cohort, uint8_t identity) {
   Evidence evidence{.round = round, .cohort = cohort, .identity = {}, .first = {}, .second = {}};
@@ -104,25 +81,16 @@ Status PutRound(Store& store, const RoundReport& report) {
       "put", [&](Transaction& transaction) { return transaction.PutRound(kTask, report); });
 }
 
-struct Sqlite {
-  static std::unique_ptr<Store> New(const Folder& folder) { return OpenSqlite(folder.File()); }
-};
-struct Memory {
-  static std::unique_ptr<Store> New(const Folder&) { return NewMemoryStore(); }
-};
-
 template <typename Kind>
-class EvidenceStore : public testing::Test {
+class EvidenceStore : public StoreOfAKind<Kind> {
  protected:
   void SetUp() override {
-    ASSERT_NE(store_, nullptr);
-    ASSERT_THAT(PutTask(*store_), IsOk());
+    StoreOfAKind<Kind>::SetUp();
+    if (this->store_ == nullptr) return;
+    ASSERT_THAT(PutTask(*this->store_), IsOk());
   }
-  Folder folder_;
-  std::unique_ptr<Store> store_ = Kind::New(folder_);
 };
-using Kinds = testing::Types<Sqlite, Memory>;
-TYPED_TEST_SUITE(EvidenceStore, Kinds);
+TYPED_TEST_SUITE(EvidenceStore, EveryKind, KindName);
 
 TYPED_TEST(EvidenceStore, ListsTheLatestFirstAndBounded) {
   for (const auto& [round, cohort, identity] : std::vector<std::tuple<uint64_t, uint32_t, uint8_t>>{
@@ -205,10 +173,12 @@ TEST(SqliteEvidence, ReadsRoundsOfTheVersionBeforeAsOneCohort) {
   sqlite3* database = nullptr;
   ASSERT_EQ(sqlite3_open(folder.File().c_str(), &database), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(database,
-                         "DROP TABLE evidence; ALTER TABLE round DROP COLUMN cohorts;"
-                         "ALTER TABLE round DROP COLUMN cohorts_committed;"
-                         "ALTER TABLE round DROP COLUMN answers;"
-                         "ALTER TABLE task DROP COLUMN server_state; PRAGMA user_version = 1",
+                         (std::string(kBackToVersion3) +
+                          "DROP TABLE evidence; ALTER TABLE round DROP COLUMN cohorts;"
+                          "ALTER TABLE round DROP COLUMN cohorts_committed;"
+                          "ALTER TABLE round DROP COLUMN answers;"
+                          "ALTER TABLE task DROP COLUMN server_state; PRAGMA user_version = 1")
+                             .c_str(),
                          nullptr, nullptr, nullptr),
             SQLITE_OK);
   sqlite3_close(database);

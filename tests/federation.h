@@ -75,6 +75,7 @@ inline TaskSpec SmallTask(Protocol protocol, uint32_t clients) {
   task.deadlines.share = task.deadlines.upload = ample;
   task.deadlines.consistency = task.deadlines.unmask = ample;
   task.deadlines.hedge = milliseconds(0);
+  task.adapt = false;  // a loaded machine is not to cost anybody its part
   return task;
 }
 
@@ -130,16 +131,21 @@ class Federation : public testing::Test {
 
   Status Serve(TaskSpec task, Store& store, int port = 0) {
     CoordinatorOptions options;
+    task_name_ = task.name;
+    options.tasks.push_back({.task = std::move(task), .experiment_seed = 5});
+    return Serve(std::move(options), store, port);
+  }
+  Status Serve(CoordinatorOptions options, Store& store, int port = 0) {
     options.listen = "127.0.0.1:" + std::to_string(port);
     options.tls_certificate_pem = server_tls_.certificate_pem;
     options.tls_key_pem = server_tls_.key_pem;
     options.signing_seed = Seed("coordinator", 0);
-    options.task = std::move(task);
-    options.experiment_seed = 5;
     CHORUS_TRY_ASSIGN(coordinator_,
                       Coordinator::Start(std::move(options), store, *verifier_, *clock_, log_));
     return OkStatus();
   }
+
+  Weights CurrentWeights() const { return coordinator_->CurrentWeights(task_name_); }
 
   Bytes CertificateFor(const PublicKey& key, uint64_t serial) {
     trust::Certificate certificate;
@@ -168,8 +174,8 @@ class Federation : public testing::Test {
   static constexpr size_t kNever = SIZE_MAX;
   void Join(uint64_t client, Examples examples, size_t cut_before = kNever) {
     ClientOptions options = OptionsFor(client);
-    std::unique_ptr<Transport> transport =
-        client::NewGrpcTransport({options.server, options.tls_roots_pem, false});
+    std::unique_ptr<Transport> transport = client::NewGrpcTransport(
+        {.server = options.server, .tls_roots_pem = options.tls_roots_pem});
     if (cut_before != kNever) {
       transport = std::make_unique<CutTransport>(std::move(transport), cut_before);
     }
@@ -218,7 +224,7 @@ class Federation : public testing::Test {
     EXPECT_THAT(Serve(task, *store), IsOk());
     for (const uint64_t client : clients) Join(client, Clouds(client));
     EXPECT_TRUE(Await(CoordinatorEvent::Kind::kTaskComplete).has_value());
-    Weights weights = coordinator_->CurrentWeights();
+    Weights weights = CurrentWeights();
     clients_.clear();
     coordinator_.reset();
     pending_.clear();
@@ -235,6 +241,7 @@ class Federation : public testing::Test {
   Policy policy_;  // of everybody who joins
   std::filesystem::path dir_;
   std::unique_ptr<Coordinator> coordinator_;
+  std::string task_name_;  // that it serves
   std::vector<std::unique_ptr<Client>> clients_;
   std::map<uint32_t, std::unique_ptr<CommitteeMember>> members_;  // by place on the committee
   std::deque<CoordinatorEvent> pending_;

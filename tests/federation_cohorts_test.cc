@@ -37,7 +37,7 @@ class LargeCohorts : public Federation {
     EXPECT_EQ(ended->round.cohorts, task.cohort.parallel);
     EXPECT_EQ(ended->round.cohorts_committed, task.cohort.parallel);
     EXPECT_EQ(asked_for_keys, 0U) << "all had sent pre-keys";
-    EXPECT_EQ(coordinator_->CurrentWeights(), expected);
+    EXPECT_EQ(CurrentWeights(), expected);
   }
 };
 

@@ -63,6 +63,9 @@ TEST(Ledger, CapsAttemptsOfARoundAndOfADay) {
     EXPECT_THAT(ledger->NoteAttempt(kTask, 100 + i, kDay), IsOk());
   EXPECT_THAT(ledger->NoteAttempt(kTask, 99, kDay),
               HasCodeAndText(Code::kPermissionDenied, "tomorrow"));
+  EXPECT_THAT(ledger->PermitAttempt(kTask, 99, kDay),
+              HasCodeAndText(Code::kPermissionDenied, "tomorrow"));
+  EXPECT_THAT(ledger->PermitAttempt(kTask, 99, kDay + 1), IsOk());
   EXPECT_THAT(ledger->NoteAttempt(kTask, 99, kDay + 1), IsOk());
 }
 

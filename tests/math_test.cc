@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <set>
+#include <vector>
 
 #include "base/hex.h"
 #include "base/limits.h"
@@ -112,6 +113,28 @@ TEST(Ring, AddsPackedVectorsWordByWordWithWrapping) {
         SetSigned(expected, i, static_cast<int64_t>(added));
       }
       ASSERT_EQ(sum, expected);
+    }
+  }
+}
+
+TEST(Ring, AddsAPackedVectorWhereverItIsCut) {
+  for (int bits = 1; bits <= 64; ++bits) {
+    for (const uint64_t dim : kDims) {
+      SCOPED_TRACE(testing::Message() << "bits " << bits << " dim " << dim);
+      TestRng rng(static_cast<uint64_t>(bits) * 30'000 + dim);
+      const RingVector before = RandomVector(dim, bits, rng);
+      const Bytes packed = Pack(RandomVector(dim, bits, rng), bits);
+      RingVector expected = before;
+      ASSERT_THAT(AddPacked(expected, packed, bits), IsOk());
+      for (const size_t longest : {1, 3, 50, 1'000}) {
+        std::vector<BytesView> pieces;
+        for (BytesView rest = packed; !rest.empty(); rest = rest.subspan(pieces.back().size())) {
+          pieces.push_back(rest.first(std::min(rest.size(), UniformBelow(rng, longest + 1))));
+        }
+        RingVector sum = before;
+        ASSERT_THAT(AddPackedPieces(sum, pieces, bits), IsOk());
+        ASSERT_EQ(sum, expected) << "pieces of up to " << longest;
+      }
     }
   }
 }

@@ -21,6 +21,7 @@
 namespace chorus {
 namespace {
 
+using coordinator::Body;
 using coordinator::Reply;
 using coordinator::Service;
 using coordinator::ServiceOptions;
@@ -48,24 +49,21 @@ std::unique_ptr<Service> Serve(const ServiceOptions& options, coordinator::Reque
   return service.ok() ? *std::move(service) : nullptr;
 }
 
-// Answers with the method's name and the request.
-void Echo(std::string_view method, const Bytes& request, const Reply& reply) {
-  Bytes answer(method.begin(), method.end());
-  answer.insert(answer.end(), request.begin(), request.end());
-  reply(std::move(answer));
-}
-
-Bytes EchoOf(std::string_view method, const Bytes& request) {
+// What is answered: the method's name and the request.
+Bytes EchoOf(std::string_view method, BytesView request) {
   Bytes answer(method.begin(), method.end());
   answer.insert(answer.end(), request.begin(), request.end());
   return answer;
+}
+void Echo(std::string_view method, Body request, const Reply& reply) {
+  reply(EchoOf(method, request.Whole()));
 }
 
 // Holds every reply until the test gives it.
 class Parking {
  public:
   coordinator::RequestSink sink() {
-    return [this](std::string_view, const Bytes&, Reply reply) {
+    return [this](std::string_view, const Body&, Reply reply) {
       const std::lock_guard lock(mutex_);
       replies_.push_back(std::move(reply));
       arrived_.notify_all();
@@ -73,7 +71,10 @@ class Parking {
   }
   Reply Take() {
     std::unique_lock lock(mutex_);
-    EXPECT_TRUE(arrived_.wait_for(lock, kPatience, [this] { return !replies_.empty(); }));
+    if (!arrived_.wait_for(lock, kPatience, [this] { return !replies_.empty(); })) {
+      ADD_FAILURE() << "no call arrived";
+      return [](const Result<Bytes>&) {};
+    }
     Reply reply = std::move(replies_.back());
     replies_.pop_back();
     return reply;
@@ -102,6 +103,30 @@ TEST(Service, PassesBytesThroughUntouched) {
   }
 }
 
+// What is long comes as it was received, and is there for as long as somebody has it.
+TEST(Service, KeepsLongRequestsInPiecesBeyondTheirCalls) {
+  Bytes chunk(limits::kChunkBytesMax);
+  crypto::NewSeededRng(Bytes(32, 2))->Fill(chunk);
+  std::vector<Body> kept;
+  std::unique_ptr<Service> service =
+      Serve(PlainService(), [&kept](std::string_view, Body request, const Reply& reply) {
+        kept.push_back(std::move(request));
+        reply(Bytes{1});
+      });
+  for (int i = 0; i < 3; ++i) {
+    const std::unique_ptr<Transport> transport = PlainTransport(service->port());
+    ASSERT_THAT(transport->Call(wire::kUpload, chunk, kPatience), HoldsValue(Bytes{1}));
+    ASSERT_THAT(transport->Call(wire::kUpload, Bytes(100, 3), kPatience), HoldsValue(Bytes{1}));
+  }
+  service.reset();
+  ASSERT_EQ(kept.size(), 6U);
+  for (size_t i = 0; i < kept.size(); i += 2) {
+    EXPECT_GT(kept[i].pieces().size(), 1U);
+    EXPECT_EQ(Join(kept[i].pieces()), chunk);
+    EXPECT_EQ(kept[i + 1].pieces().size(), 1U);
+  }
+}
+
 TEST(Service, BoundsRequests) {
   const std::unique_ptr<Service> service = Serve(PlainService(), Echo);
   const std::unique_ptr<Transport> transport = PlainTransport(service->port());
@@ -115,7 +140,7 @@ TEST(Service, BoundsRequests) {
 
 TEST(Transport, BoundsAnswers) {
   const std::unique_ptr<Service> service =
-      Serve(PlainService(), [](std::string_view, const Bytes&, const Reply& reply) {
+      Serve(PlainService(), [](std::string_view, const Body&, const Reply& reply) {
         reply(Bytes(limits::kMessageBytesMax + 1));
       });
   EXPECT_THAT(PlainTransport(service->port())->Call(wire::kNext, {}, kPatience),
@@ -124,8 +149,8 @@ TEST(Transport, BoundsAnswers) {
 
 TEST(Transport, CarriesEveryStatus) {
   const std::unique_ptr<Service> service =
-      Serve(PlainService(), [](std::string_view, const Bytes& request, const Reply& reply) {
-        reply(Status(static_cast<Code>(request.at(0)), "no\n" + std::string(10'000, 'x')));
+      Serve(PlainService(), [](std::string_view, Body request, const Reply& reply) {
+        reply(Status(static_cast<Code>(request.Whole()[0]), "no\n" + std::string(10'000, 'x')));
       });
   const std::unique_ptr<Transport> transport = PlainTransport(service->port());
   for (uint8_t code = 1; code <= 16; ++code) {
@@ -153,10 +178,16 @@ TEST(Transport, WaitsForAParkedCall) {
 
 TEST(Transport, GivesUpAtTheDeadlineAndTheLateReplyIsHarmless) {
   Parking parking;
-  const std::unique_ptr<Service> service = Serve(PlainService(), parking.sink());
+  const std::unique_ptr<Service> service = Serve(
+      PlainService(), [park = parking.sink()](std::string_view method, Body body, Reply reply) {
+        if (method == wire::kChallenge) return reply(Bytes{1});
+        park(method, std::move(body), std::move(reply));
+      });
   const std::unique_ptr<Transport> transport = PlainTransport(service->port());
+  // Connected by now, so that what is short below is the wait for the answer alone.
+  ASSERT_THAT(transport->Call(wire::kChallenge, {}, kPatience), IsOk());
   for (int i = 0; i < 4; ++i) {
-    EXPECT_THAT(transport->Call(wire::kNext, {}, milliseconds(300)),
+    EXPECT_THAT(transport->Call(wire::kNext, {}, milliseconds(2'000)),
                 HasCode(Code::kDeadlineExceeded));
     const Reply late = parking.Take();
     if (i % 2 == 0) late(Bytes{1});  // the others are dropped unanswered
@@ -201,7 +232,7 @@ TEST(Transport, ComesBackWhenTheServerDoes) {
 
 TEST(Service, AnswersForWhoeverDropsAReply) {
   const std::unique_ptr<Service> service =
-      Serve(PlainService(), [](std::string_view, const Bytes&, const Reply&) {});
+      Serve(PlainService(), [](std::string_view, const Body&, const Reply&) {});
   EXPECT_THAT(PlainTransport(service->port())->Call(wire::kNext, {}, kPatience),
               HasCodeAndText(Code::kUnavailable, "stopping"));
 }
@@ -269,10 +300,11 @@ class CoordinatorOverGrpc : public testing::Test {
     options.listen = AddressOf(port);
     options.plaintext = true;
     options.signing_seed = SecretBytes(Bytes(32, 1));
-    options.task.name = "smoke";
-    options.task.model = {.inputs = 2, .layers = {LayerSpec{.units = 2}}};
-    options.task.protocol = Protocol::kPlain;
-    options.initial_weights = Weights{1, 2, 3, 4, 5, 6};
+    TaskSpec task;
+    task.name = "smoke";
+    task.model = {.inputs = 2, .layers = {LayerSpec{.units = 2}}};
+    task.protocol = Protocol::kPlain;
+    options.tasks.push_back({.task = task, .initial_weights = Weights{1, 2, 3, 4, 5, 6}});
     return options;
   }
   Result<std::unique_ptr<Coordinator>> Start(CoordinatorOptions options) {
@@ -289,7 +321,7 @@ class CoordinatorOverGrpc : public testing::Test {
 TEST_F(CoordinatorOverGrpc, AnswersItsCallers) {
   const Result<std::unique_ptr<Coordinator>> coordinator = Start(Options());
   ASSERT_THAT(coordinator, IsOk());
-  EXPECT_EQ((*coordinator)->CurrentWeights(), (Weights{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ((*coordinator)->CurrentWeights("smoke"), (Weights{1, 2, 3, 4, 5, 6}));
   const std::unique_ptr<Transport> transport = PlainTransport((*coordinator)->port());
   const Result<Bytes> status =
       transport->Call(wire::kGetStatus, wire::Encode(wire::StatusRequest{}), kPatience);

@@ -1,205 +1,27 @@
+// The laws that every store keeps.
 #include "chorus/store.h"
 
-#include <fcntl.h>
-#include <sqlite3.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+#include <chrono>
 #include <cmath>
-#include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+#include <functional>
 #include <limits>
 #include <thread>
 
-#include "crypto/crypto.h"
-#include "matchers.h"
+#include "store_cases.h"
+#include "store_kinds.h"
 
 namespace chorus {
 namespace {
 
 using testing::ElementsAre;
-using testing::ElementsAreArray;
 using testing::IsEmpty;
-
-constexpr TaskId kTask = {1, 2, 3};
-constexpr TaskId kOtherTask = {9};
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "chorus_store_XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string File() const { return (path_ / "store.db").string(); }
-  std::string name() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
-std::unique_ptr<Store> OpenSqlite(const std::string& path) {
-  Result<std::unique_ptr<Store>> store = NewSqliteStore(path);
-  EXPECT_THAT(store, IsOk());
-  return store.ok() ? *std::move(store) : nullptr;
-}
-
-TaskRecord SomeTask(const TaskId& id = kTask) {
-  TaskRecord task{.id = id, .name = "digits \xC3\xA9", .spec = {5, 0, 6}};
-  task.model.fill(7);
-  task.rounds_begun = 3;
-  task.rounds_committed = 2;
-  task.server_state.fill(8);
-  return task;
-}
-
-RoundReport SomeRound(uint64_t number) {
-  RoundReport round{.round = number,
-                    .state = RoundState::kAborted,
-                    .code = Code::kAborted,
-                    .reason = std::string("too few\0answered", 16),
-                    .invited = 20,
-                    .contributors = 17,
-                    .refused = 1,
-                    .dropouts = {0, 2, 4'000'000'000U},
-                    .bytes_up = UINT64_MAX,
-                    .bytes_down = 6,
-                    .duration_ms = 7,
-                    .examples = 8,
-                    .loss = 0.1,
-                    .accuracy = 1.0 / 3,
-                    .evaluated = 9,
-                    .cohorts = 10,
-                    .cohorts_committed = 9};
-  round.model.fill(static_cast<uint8_t>(number));
-  round.answers.fill(static_cast<uint8_t>(number + 1));
-  return round;
-}
-
-void ExpectSame(const RoundReport& a, const RoundReport& b) {
-  EXPECT_EQ(a.round, b.round);
-  EXPECT_EQ(a.state, b.state);
-  EXPECT_EQ(a.code, b.code);
-  EXPECT_EQ(a.reason, b.reason);
-  EXPECT_EQ(a.model, b.model);
-  EXPECT_EQ(a.invited, b.invited);
-  EXPECT_EQ(a.contributors, b.contributors);
-  EXPECT_EQ(a.refused, b.refused);
-  EXPECT_EQ(a.dropouts, b.dropouts);
-  EXPECT_EQ(a.bytes_up, b.bytes_up);
-  EXPECT_EQ(a.bytes_down, b.bytes_down);
-  EXPECT_EQ(a.duration_ms, b.duration_ms);
-  EXPECT_EQ(a.examples, b.examples);
-  EXPECT_EQ(a.loss, b.loss);
-  EXPECT_EQ(a.accuracy, b.accuracy);
-  EXPECT_EQ(a.evaluated, b.evaluated);
-  EXPECT_EQ(a.cohorts, b.cohorts);
-  EXPECT_EQ(a.cohorts_committed, b.cohorts_committed);
-  EXPECT_EQ(a.answers, b.answers);
-}
-
-void ExpectSame(const TaskRecord& a, const TaskRecord& b) {
-  EXPECT_EQ(a.id, b.id);
-  EXPECT_EQ(a.name, b.name);
-  EXPECT_EQ(a.spec, b.spec);
-  EXPECT_EQ(a.model, b.model);
-  EXPECT_EQ(a.rounds_begun, b.rounds_begun);
-  EXPECT_EQ(a.rounds_committed, b.rounds_committed);
-  EXPECT_EQ(a.server_state, b.server_state);
-}
-
-// Bytes without a pattern that a wrong order of chunks would leave unnoticed.
-Bytes SomeModel(size_t size, uint8_t seed) {
-  Bytes bytes(size);
-  crypto::NewSeededRng(Bytes(32, seed))->Fill(bytes);
-  return bytes;
-}
-
-Result<std::vector<RoundReport>> RoundsIn(Store& store, const TaskId& task, uint64_t first,
-                                          uint32_t count) {
-  std::vector<RoundReport> rounds;
-  CHORUS_TRY(store.RunTransaction("read", [&](Transaction& transaction) -> Status {
-    CHORUS_TRY_ASSIGN(rounds, transaction.Rounds(task, first, count));
-    return OkStatus();
-  }));
-  return rounds;
-}
-
-std::vector<uint64_t> NumbersOf(const Result<std::vector<RoundReport>>& rounds) {
-  EXPECT_THAT(rounds, IsOk());
-  std::vector<uint64_t> numbers;
-  if (!rounds.ok()) return numbers;
-  for (const RoundReport& round : *rounds) numbers.push_back(round.round);
-  return numbers;
-}
-
-std::vector<uint64_t> NumbersOf(Store& store, const TaskId& task, uint64_t first, uint32_t count) {
-  return NumbersOf(RoundsIn(store, task, first, count));
-}
-
-Status PutRound(Store& store, const TaskId& task, const RoundReport& round) {
-  return store.RunTransaction(
-      "write", [&](Transaction& transaction) { return transaction.PutRound(task, round); });
-}
-
-Result<Bytes> ModelIn(Store& store, const Digest& hash) {
-  Bytes bytes;
-  CHORUS_TRY(store.RunTransaction("read", [&](Transaction& transaction) -> Status {
-    CHORUS_TRY_ASSIGN(bytes, transaction.GetModel(hash));
-    return OkStatus();
-  }));
-  return bytes;
-}
-
-std::optional<TaskRecord> TaskIn(Store& store, const TaskId& id) {
-  std::optional<TaskRecord> task;
-  EXPECT_THAT(store.RunTransaction("read",
-                                   [&](Transaction& transaction) -> Status {
-                                     CHORUS_TRY_ASSIGN(task, transaction.FindTask(id));
-                                     return OkStatus();
-                                   }),
-              IsOk());
-  return task;
-}
-
-Status PutTaskAndRounds(Store& store, const std::vector<uint64_t>& numbers) {
-  return store.RunTransaction("write", [&](Transaction& transaction) {
-    CHORUS_TRY(transaction.PutTask(SomeTask()));
-    for (const uint64_t number : numbers)
-      CHORUS_TRY(transaction.PutRound(kTask, SomeRound(number)));
-    return OkStatus();
-  });
-}
-
-Status PutModel(Store& store, const Bytes& model) {
-  return store.RunTransaction("write", [&](Transaction& transaction) {
-    return transaction.PutModel(crypto::Sha256(model), model);
-  });
-}
+using testing::SizeIs;
 
 // --- the laws of every store ---------------------------------------------------------------------
 
-struct Sqlite {
-  static std::unique_ptr<Store> New(const Folder& folder) { return OpenSqlite(folder.File()); }
-};
-struct Memory {
-  static std::unique_ptr<Store> New(const Folder&) { return NewMemoryStore(); }
-};
-
 template <typename Kind>
-class EveryStore : public testing::Test {
- protected:
-  void SetUp() override { ASSERT_NE(store_, nullptr); }
-  Folder folder_;
-  std::unique_ptr<Store> store_ = Kind::New(folder_);
-};
-using Kinds = testing::Types<Sqlite, Memory>;
-TYPED_TEST_SUITE(EveryStore, Kinds);
+class EveryStore : public StoreOfAKind<Kind> {};
+TYPED_TEST_SUITE(EveryStore, EveryKind, KindName);
 
 TYPED_TEST(EveryStore, GivesBackWhatWasPut) {
   ASSERT_THAT(PutTaskAndRounds(*this->store_, {1, 2}), IsOk());
@@ -368,6 +190,355 @@ TYPED_TEST(EveryStore, RefusesAModelUnderAForeignName) {
       HasCode(Code::kInvalidArgument));
 }
 
+// Runs `function` in a transaction that is to succeed.
+void Do(Store& store, const std::function<Status(Transaction&)>& function) {
+  EXPECT_THAT(store.RunTransaction("do", function), IsOk());
+}
+
+// What `list` gives in a transaction of its own.
+template <typename T>
+T Read(Store& store, const std::function<Result<T>(Transaction&)>& list) {
+  T values;
+  Do(store, [&](Transaction& transaction) -> Status {
+    CHORUS_TRY_ASSIGN(values, list(transaction));
+    return OkStatus();
+  });
+  return values;
+}
+
+TYPED_TEST(EveryStore, ListsTasksByName) {
+  TaskRecord other = SomeTask(kOtherTask);
+  other.name = "another";
+  ASSERT_THAT(PutTaskAndRounds(*this->store_, {}), IsOk());
+  Do(*this->store_, [&](Transaction& transaction) { return transaction.PutTask(other); });
+  const auto tasks = Read<std::vector<TaskRecord>>(
+      *this->store_, [](Transaction& transaction) { return transaction.Tasks(); });
+  ASSERT_THAT(tasks, SizeIs(2));
+  ExpectSame(tasks[0], other);
+  ExpectSame(tasks[1], SomeTask());
+}
+
+std::vector<uint64_t> Latest(Store& store, uint32_t count) {
+  return NumbersOf(Read<std::vector<RoundReport>>(
+      store, [&](Transaction& transaction) { return transaction.LatestRounds(kTask, count); }));
+}
+
+TYPED_TEST(EveryStore, GivesTheLatestRoundsDescendingAndBounded) {
+  EXPECT_THAT(Latest(*this->store_, 5), IsEmpty());
+  ASSERT_THAT(PutTaskAndRounds(*this->store_, {12, 3, 300, 1}), IsOk());
+  EXPECT_THAT(Latest(*this->store_, 3), ElementsAre(300, 12, 3));
+  EXPECT_THAT(Latest(*this->store_, UINT32_MAX), ElementsAre(300, 12, 3, 1));
+  EXPECT_THAT(Latest(*this->store_, 0), IsEmpty());
+}
+
+TYPED_TEST(EveryStore, ForgetsRoundsWithTheirEvidenceAndAnswers) {
+  Store& store = *this->store_;
+  std::vector<Bytes> answers;
+  Do(store, [&](Transaction& transaction) {
+    TaskRecord task = SomeTask();
+    for (uint64_t number = 1; number <= 4; ++number) {
+      answers.push_back(SomeModel(100, static_cast<uint8_t>(number)));
+      RoundReport round = SomeRound(number);
+      round.answers = crypto::Sha256(answers.back());
+      task.server_state = round.answers;
+      CHORUS_TRY(transaction.PutTask(task));
+      CHORUS_TRY(transaction.PutModel(round.answers, answers.back()));
+      CHORUS_TRY(transaction.PutRound(kTask, round));
+      CHORUS_TRY(transaction.PutEvidence(
+          kTask,
+          Evidence{.round = number, .cohort = 1, .identity = {}, .first = {}, .second = {}}));
+    }
+    // The answers of the second are those of the last as well.
+    RoundReport second = SomeRound(2);
+    second.answers = task.server_state;
+    return transaction.PutRound(kTask, second);
+  });
+  const auto forget = [](Transaction& transaction) { return transaction.DropRounds(kTask, 3); };
+  EXPECT_THAT(store.RunTransaction("forget",
+                                   [&](Transaction& transaction) -> Status {
+                                     CHORUS_TRY(forget(transaction));
+                                     return Aborted("not after all");
+                                   }),
+              HasCode(Code::kAborted));
+  EXPECT_THAT(NumbersOf(store, kTask, 0, 10), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(ModelIn(store, crypto::Sha256(answers[0])), IsOk());
+  Do(store, forget);
+  EXPECT_THAT(NumbersOf(store, kTask, 0, 10), ElementsAre(3, 4));
+  const auto evidence = Read<std::vector<Evidence>>(
+      store, [](Transaction& transaction) { return transaction.ListEvidence(kTask, 10); });
+  EXPECT_THAT(evidence, ElementsAre(testing::Field(&Evidence::round, 4U),
+                                    testing::Field(&Evidence::round, 3U)));
+  EXPECT_THAT(ModelIn(store, crypto::Sha256(answers[0])), HasCode(Code::kNotFound));
+  EXPECT_THAT(ModelIn(store, crypto::Sha256(answers[2])), IsOk());
+  EXPECT_THAT(ModelIn(store, crypto::Sha256(answers[3])), IsOk());
+  Do(store, [](Transaction& transaction) { return transaction.DropRounds(kTask, UINT64_MAX); });
+  EXPECT_THAT(NumbersOf(store, kTask, 0, 10), IsEmpty());
+  EXPECT_THAT(ModelIn(store, crypto::Sha256(answers[3])), IsOk()) << "the task names them";
+}
+
+// A task whose rounds 1 to 6 committed but for the third, each with a model; model 0 is the first.
+std::vector<Digest> PutHistory(Store& store) {
+  std::vector<Digest> models;
+  Do(store, [&](Transaction& transaction) {
+    models.clear();
+    TaskRecord task = SomeTask();
+    for (uint64_t number = 0; number <= 6; ++number) {
+      const Bytes model = SomeModel(50, static_cast<uint8_t>(number));
+      RoundReport round = SomeRound(number);
+      round.state = RoundState::kCommitted;
+      round.answers = {};
+      if (number > 0) round.model = models.back();
+      models.push_back(crypto::Sha256(model));
+      CHORUS_TRY(transaction.PutModel(models.back(), model));
+      round.result = models.back();
+      if (number == 3) {
+        round.state = RoundState::kAborted;
+        round.result = {};
+      }
+      task.model = models.back();
+      CHORUS_TRY(transaction.PutTask(task));
+      if (number > 0) CHORUS_TRY(transaction.PutRound(kTask, round));
+    }
+    return OkStatus();
+  });
+  return models;
+}
+
+// Which of `models` the store has.
+std::vector<size_t> Kept(Store& store, const std::vector<Digest>& models) {
+  std::vector<size_t> kept;
+  for (size_t i = 0; i < models.size(); ++i) {
+    if (ModelIn(store, models[i]).ok()) kept.push_back(i);
+  }
+  return kept;
+}
+
+TYPED_TEST(EveryStore, DropsModelsOlderThanTheLatestOnes) {
+  Store& store = *this->store_;
+  const std::vector<Digest> models = PutHistory(store);
+  const auto keep = [&](uint32_t count) {
+    Do(store, [=](Transaction& transaction) { return transaction.DropOldModels(kTask, count); });
+    return Kept(store, models);
+  };
+  EXPECT_THAT(keep(100), ElementsAre(0, 1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(keep(5), ElementsAre(0, 1, 2, 3, 4, 5, 6)) << "as old as the first kept round";
+  EXPECT_THAT(keep(4), ElementsAre(2, 3, 4, 5, 6)) << "the third is of no committed round";
+  EXPECT_THAT(keep(2), ElementsAre(3, 5, 6));
+  Do(store, [](Transaction& transaction) { return transaction.DropRounds(kTask, 6); });
+  EXPECT_THAT(NumbersOf(store, kTask, 0, 10), ElementsAre(5, 6)) << "the fifth made a kept model";
+  EXPECT_THAT(keep(0), ElementsAre(3, 6)) << "at least one stays";
+}
+
+CohortRecord OpenCohort(uint64_t round, uint32_t number) {
+  CohortRecord cohort;
+  cohort.round = round;
+  cohort.cohort = number;
+  cohort.process = "east-1";
+  return cohort;
+}
+
+CohortRecord SummedCohort(uint64_t round, const Digest& sum) {
+  CohortRecord cohort = OpenCohort(round, 1);
+  cohort.state = CohortState::kSummed;
+  cohort.sum = sum;
+  return cohort;
+}
+
+TYPED_TEST(EveryStore, KeepsOldModelsThatSomethingNames) {
+  Store& store = *this->store_;
+  const std::vector<Digest> models = PutHistory(store);
+  Do(store, [&](Transaction& transaction) {
+    TaskRecord task = SomeTask();
+    task.model = models[1];  // rolled back
+    CHORUS_TRY(transaction.PutTask(task));
+    TaskRecord other = SomeTask(kOtherTask);
+    other.server_state = models[2];
+    CHORUS_TRY(transaction.PutTask(other));
+    RoundReport round = SomeRound(1);
+    round.result = models[4];
+    CHORUS_TRY(transaction.PutRound(kOtherTask, round));
+    CHORUS_TRY(transaction.PutCohort(kTask, SummedCohort(7, models[5])));
+    CHORUS_TRY(transaction.DropOldModels(kOtherTask, 1));
+    return transaction.DropOldModels(kTask, 1);
+  });
+  EXPECT_THAT(Kept(store, models), ElementsAre(1, 2, 3, 4, 5, 6));
+}
+
+AuditEntry SomeEntry(uint64_t number) {
+  AuditEntry entry{.number = number,
+                   .unix_seconds = -5,
+                   .action = AuditEntry::Action::kRolledBack,
+                   .round = 7,
+                   .priority = 4'000'000'000U,
+                   .reason = "the \xE9v\0al says so"};
+  entry.actor.fill(static_cast<uint8_t>(number));
+  entry.model.fill(2);
+  entry.previous.fill(3);
+  entry.signature.fill(4);
+  return entry;
+}
+
+TYPED_TEST(EveryStore, KeepsTheAuditInOrderAndWithoutAGap) {
+  Store& store = *this->store_;
+  const auto put = [&](uint64_t number, const TaskId& task) {
+    return store.RunTransaction("audit", [&](Transaction& transaction) {
+      return transaction.PutAudit(task, SomeEntry(number));
+    });
+  };
+  const auto list = [&](uint32_t count) {
+    return Read<std::vector<AuditEntry>>(
+        store, [&](Transaction& transaction) { return transaction.ListAudit(kTask, count); });
+  };
+  EXPECT_THAT(put(1, kTask), HasCode(Code::kNotFound));
+  ASSERT_THAT(PutTaskAndRounds(store, {}), IsOk());
+  EXPECT_THAT(list(5), IsEmpty());
+  EXPECT_THAT(put(2, kTask), HasCodeAndText(Code::kFailedPrecondition, "number 1"));
+  for (const uint64_t number : {1, 2, 3}) EXPECT_THAT(put(number, kTask), IsOk());
+  EXPECT_THAT(put(3, kTask), HasCodeAndText(Code::kFailedPrecondition, "number 4"));
+  EXPECT_THAT(put(5, kTask), HasCode(Code::kFailedPrecondition));
+  const std::vector<AuditEntry> latest = list(2);
+  ASSERT_THAT(latest, SizeIs(2));
+  EXPECT_EQ(latest[0].number, 3U);
+  const AuditEntry expected = SomeEntry(2);
+  EXPECT_EQ(latest[1].number, expected.number);
+  EXPECT_EQ(latest[1].unix_seconds, expected.unix_seconds);
+  EXPECT_EQ(latest[1].action, expected.action);
+  EXPECT_EQ(latest[1].actor, expected.actor);
+  EXPECT_EQ(latest[1].round, expected.round);
+  EXPECT_EQ(latest[1].model, expected.model);
+  EXPECT_EQ(latest[1].priority, expected.priority);
+  EXPECT_EQ(latest[1].reason, expected.reason);
+  EXPECT_EQ(latest[1].previous, expected.previous);
+  EXPECT_EQ(latest[1].signature, expected.signature);
+  EXPECT_THAT(list(100), SizeIs(3));
+}
+
+TYPED_TEST(EveryStore, RemembersProcessesUntilTheyAreDropped) {
+  Store& store = *this->store_;
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const ProcessRecord& process : Read<std::vector<ProcessRecord>>(
+             store, [](Transaction& transaction) { return transaction.Processes(); })) {
+      all.push_back(process.name + " " + process.address + " " +
+                    std::to_string(process.seen.count()));
+    }
+    return all;
+  };
+  EXPECT_THAT(names(), IsEmpty());
+  Do(store, [](Transaction& transaction) {
+    CHORUS_TRY(transaction.PutProcess({.name = "b", .address = "", .seen = Time(5)}));
+    CHORUS_TRY(transaction.PutProcess({.name = "a", .address = "host:1", .seen = Time(-6)}));
+    return transaction.PutProcess({.name = "b", .address = "host:2", .seen = Time(7)});
+  });
+  EXPECT_THAT(names(), ElementsAre("a host:1 -6", "b host:2 7"));
+  Do(store, [](Transaction& transaction) {
+    CHORUS_TRY(transaction.DropProcess("c"));
+    return transaction.DropProcess("a");
+  });
+  EXPECT_THAT(names(), ElementsAre("b host:2 7"));
+}
+
+std::vector<CohortRecord> CohortsIn(Store& store, uint64_t round) {
+  return Read<std::vector<CohortRecord>>(
+      store, [&](Transaction& transaction) { return transaction.CohortsOf(kTask, round); });
+}
+
+TYPED_TEST(EveryStore, KeepsTheCohortsOfARoundUntilTheyAreDropped) {
+  Store& store = *this->store_;
+  const auto put = [&store](const CohortRecord& cohort) {
+    return store.RunTransaction(
+        "put", [&](Transaction& transaction) { return transaction.PutCohort(kTask, cohort); });
+  };
+  CohortRecord summed{.round = 8,
+                      .cohort = 2,
+                      .process = "west-1",
+                      .lease_until = Time(99),
+                      .state = CohortState::kSummed,
+                      .report = {1, 0, 2}};
+  summed.sum.fill(6);
+  EXPECT_THAT(put(summed), HasCode(Code::kNotFound));
+  ASSERT_THAT(PutTaskAndRounds(store, {}), IsOk());
+  ASSERT_THAT(put(OpenCohort(8, 2)), IsOk());
+  ASSERT_THAT(put(summed), IsOk());
+  ASSERT_THAT(put(OpenCohort(8, 1)), IsOk());
+  ASSERT_THAT(put(OpenCohort(9, 1)), IsOk());
+  const std::vector<CohortRecord> cohorts = CohortsIn(store, 8);
+  ASSERT_THAT(cohorts, SizeIs(2));
+  EXPECT_EQ(cohorts[0].process, "east-1");
+  EXPECT_EQ(cohorts[0].state, CohortState::kOpen);
+  EXPECT_EQ(cohorts[0].sum, Digest{});
+  EXPECT_EQ(cohorts[1].round, 8U);
+  EXPECT_EQ(cohorts[1].cohort, 2U);
+  EXPECT_EQ(cohorts[1].process, "west-1");
+  EXPECT_EQ(cohorts[1].lease_until, Time(99));
+  EXPECT_EQ(cohorts[1].state, CohortState::kSummed);
+  EXPECT_EQ(cohorts[1].report, summed.report);
+  EXPECT_EQ(cohorts[1].sum, summed.sum);
+  Do(store, [](Transaction& transaction) { return transaction.DropCohorts(kTask, 8); });
+  EXPECT_THAT(CohortsIn(store, 8), IsEmpty());
+  EXPECT_THAT(CohortsIn(store, 9), SizeIs(1));
+}
+
+TYPED_TEST(EveryStore, LetsAnIdentityIntoOneCohortOfARound) {
+  Store& store = *this->store_;
+  const auto key = [](int number) {
+    PublicKey identity{};
+    identity[0] = static_cast<uint8_t>(number % 256);
+    identity[31] = static_cast<uint8_t>(number / 256);
+    return identity;
+  };
+  const auto claim = [&](uint64_t round, uint32_t cohort, const std::vector<PublicKey>& wanted) {
+    return Read<std::vector<PublicKey>>(store, [&](Transaction& transaction) {
+      return transaction.ClaimIdentities(kTask, round, cohort, wanted);
+    });
+  };
+  ASSERT_THAT(PutTaskAndRounds(store, {}), IsOk());
+  EXPECT_THAT(claim(1, 1, {}), IsEmpty());
+  EXPECT_THAT(claim(1, 1, {key(5), key(3), key(5)}), ElementsAre(key(5), key(3)));
+  EXPECT_THAT(claim(1, 2, {key(4), key(3), key(1)}), ElementsAre(key(4), key(1)));
+  EXPECT_THAT(claim(1, 1, {key(5)}), IsEmpty());
+  EXPECT_THAT(claim(2, 1, {key(5)}), ElementsAre(key(5)));
+  std::vector<PublicKey> many;
+  for (int number = 999; number >= 0; --number) many.push_back(key(number));
+  EXPECT_THAT(claim(1, 3, many), SizeIs(1'000 - 4));
+  EXPECT_THAT(store.RunTransaction("drop",
+                                   [](Transaction& transaction) -> Status {
+                                     CHORUS_TRY(transaction.DropCohorts(kTask, 1));
+                                     return Aborted("not after all");
+                                   }),
+              HasCode(Code::kAborted));
+  EXPECT_THAT(claim(1, 3, many), IsEmpty());
+  Do(store, [](Transaction& transaction) { return transaction.DropCohorts(kTask, 1); });
+  EXPECT_THAT(claim(1, 3, many), SizeIs(1'000));
+  EXPECT_THAT(claim(2, 1, {key(5)}), IsEmpty());
+}
+
+TYPED_TEST(EveryStore, TellsATimeThatGoesOn) {
+  const auto now = [this] {
+    return Read<Time>(*this->store_, [](Transaction& transaction) { return transaction.Now(); });
+  };
+  const Time first = now();
+  const auto waited = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  while (std::chrono::steady_clock::now() < waited) std::this_thread::yield();
+  const Time second = now();
+  EXPECT_GE(second - first, Time(15));
+  EXPECT_LT(second - first, Time(60'000));
+}
+
+TEST(MemoryStore, TellsTheTimeOfItsClock) {
+  class StoppedClock final : public Clock {
+   public:
+    Time Now() const override { return Time(42); }
+    int64_t UnixSeconds() const override { return 0; }
+  };
+  const StoppedClock clock;
+  const std::unique_ptr<Store> store = NewMemoryStore({.clock = &clock, .shared = true});
+  EXPECT_EQ(Read<Time>(*store, [](Transaction& transaction) { return transaction.Now(); }),
+            Time(42));
+  EXPECT_TRUE(store->shared());
+  EXPECT_FALSE(NewMemoryStore()->shared());
+}
+
 TYPED_TEST(EveryStore, RunsTransactionsOfManyThreadsOneAfterTheOther) {
   ASSERT_THAT(PutTaskAndRounds(*this->store_, {}), IsOk());
   std::vector<std::thread> threads;
@@ -387,266 +558,6 @@ TYPED_TEST(EveryStore, RunsTransactionsOfManyThreadsOneAfterTheOther) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(TaskIn(*this->store_, kTask).value().rounds_begun, SomeTask().rounds_begun + 40);
-}
-
-// --- SQLite --------------------------------------------------------------------------------------
-
-// Runs SQL on a file that no store has open.
-void Edit(const std::string& path, const std::string& sql) {
-  sqlite3* database = nullptr;
-  ASSERT_EQ(sqlite3_open(path.c_str(), &database), SQLITE_OK);
-  char* error = nullptr;
-  EXPECT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK)
-      << (error == nullptr ? "" : error);
-  sqlite3_free(error);
-  EXPECT_EQ(sqlite3_close(database), SQLITE_OK);
-}
-
-TEST(SqliteStore, KeepsEverythingAcrossAReopening) {
-  const Folder folder;
-  const Bytes model = SomeModel(size_t{5} << 20U, 6);
-  {
-    const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-    ASSERT_THAT(PutTaskAndRounds(*store, {1, 2}), IsOk());
-    ASSERT_THAT(PutModel(*store, model), IsOk());
-  }
-  const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-  ExpectSame(TaskIn(*store, kTask).value(), SomeTask());
-  EXPECT_THAT(NumbersOf(*store, kTask, 0, 10), ElementsAre(1, 2));
-  EXPECT_THAT(ModelIn(*store, crypto::Sha256(model)), HoldsValue(model));
-}
-
-TEST(SqliteStore, NoticesADamagedModel) {
-  const Bytes model = SomeModel(size_t{3} << 20U, 7);
-  const std::string edits[] = {
-      "UPDATE model_chunk SET bytes = zeroblob(length(bytes)) WHERE chunk = 1",
-      "UPDATE model_chunk SET bytes = substr(bytes, 1, length(bytes) - 1) WHERE chunk = 2",
-      "DELETE FROM model_chunk WHERE chunk = 0",
-      "UPDATE model_chunk SET chunk = 7 - chunk",
-      "UPDATE model SET size = size + 1",
-      "UPDATE model SET size = -1"};
-  for (const std::string& edit : edits) {
-    const Folder folder;
-    ASSERT_THAT(PutModel(*OpenSqlite(folder.File()), model), IsOk());
-    Edit(folder.File(), edit);
-    EXPECT_THAT(ModelIn(*OpenSqlite(folder.File()), crypto::Sha256(model)),
-                HasCode(Code::kDataLoss))
-        << edit;
-  }
-}
-
-TEST(SqliteStore, NoticesDamagedRows) {
-  const std::string edits[] = {"UPDATE round SET state = 3",
-                               "UPDATE round SET code = 17",
-                               "UPDATE round SET code = -1",
-                               "UPDATE round SET model = x'00'",
-                               "UPDATE round SET dropouts = x'0000000100'",
-                               "UPDATE round SET answers = x'00'"};
-  for (const std::string& edit : edits) {
-    const Folder folder;
-    ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
-    Edit(folder.File(), edit);
-    EXPECT_THAT(RoundsIn(*OpenSqlite(folder.File()), kTask, 1, 1), HasCode(Code::kDataLoss))
-        << edit;
-  }
-}
-
-TEST(SqliteStore, RefusesAFileOfANewerVersion) {
-  const Folder folder;
-  ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
-  Edit(folder.File(), "PRAGMA user_version = 4");
-  EXPECT_THAT(NewSqliteStore(folder.File()), HasCodeAndText(Code::kFailedPrecondition, "newer"));
-  Edit(folder.File(), "PRAGMA user_version = 3");
-  EXPECT_THAT(NumbersOf(*OpenSqlite(folder.File()), kTask, 0, 10), ElementsAre(1));
-}
-
-TEST(SqliteStore, ReadsTasksAndRoundsOfTheVersionBeforeAsWithoutStateAndAnswers) {
-  const Folder folder;
-  ASSERT_THAT(PutTaskAndRounds(*OpenSqlite(folder.File()), {1}), IsOk());
-  Edit(folder.File(),
-       "ALTER TABLE task DROP COLUMN server_state; ALTER TABLE round DROP COLUMN answers;"
-       "PRAGMA user_version = 2");
-  const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-  TaskRecord task = SomeTask();
-  task.server_state = {};
-  ExpectSame(TaskIn(*store, kTask).value(), task);
-  RoundReport round = SomeRound(1);
-  round.answers = {};
-  ExpectSame(RoundsIn(*store, kTask, 1, 1)->at(0), round);
-  // And takes both from now on.
-  ASSERT_THAT(PutTaskAndRounds(*store, {1}), IsOk());
-  ExpectSame(TaskIn(*store, kTask).value(), SomeTask());
-  ExpectSame(RoundsIn(*store, kTask, 1, 1)->at(0), SomeRound(1));
-}
-
-TEST(SqliteStore, RefusesADatabaseOfAnotherProgramAndLeavesItAlone) {
-  const Folder folder;
-  Edit(folder.File(), "CREATE TABLE player (name TEXT)");
-  EXPECT_THAT(NewSqliteStore(folder.File()),
-              HasCodeAndText(Code::kFailedPrecondition, "another program"));
-  Edit(folder.File(), "INSERT INTO player VALUES ('still here')");
-}
-
-TEST(SqliteStore, RefusesWhatIsNoDatabase) {
-  for (const size_t size : {size_t{20}, size_t{511}, size_t{100'000}}) {
-    const Folder folder;
-    const std::string text(size, 'x');
-    std::ofstream(folder.File()) << text;
-    EXPECT_THAT(NewSqliteStore(folder.File()), HasCode(Code::kDataLoss)) << size;
-    std::string after;
-    std::ifstream(folder.File()) >> after;
-    EXPECT_EQ(after, text);
-  }
-}
-
-TEST(SqliteStore, NoticesATornFile) {
-  const Folder folder;
-  const Bytes model = SomeModel(size_t{3} << 20U, 8);
-  ASSERT_THAT(PutModel(*OpenSqlite(folder.File()), model), IsOk());
-  std::filesystem::resize_file(folder.File(), size_t{1} << 20U);
-  const Result<std::unique_ptr<Store>> store = NewSqliteStore(folder.File());
-  if (!store.ok()) {
-    EXPECT_THAT(store, HasCode(Code::kDataLoss));
-    return;
-  }
-  EXPECT_THAT(ModelIn(**store, crypto::Sha256(model)), HasCode(Code::kDataLoss));
-}
-
-TEST(SqliteStore, SaysWhyAFileCannotBeOpened) {
-  const Folder folder;
-  EXPECT_THAT(NewSqliteStore(folder.name()), HasCode(Code::kUnavailable));
-  EXPECT_THAT(NewSqliteStore(folder.name() + "/absent/store.db"),
-              HasCodeAndText(Code::kUnavailable, "No such file"));
-  EXPECT_THAT(NewSqliteStore(""), HasCode(Code::kInvalidArgument));
-}
-
-TEST(SqliteStore, HasOneCoordinatorAtATime) {
-  const Folder folder;
-  {
-    const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-    EXPECT_THAT(NewSqliteStore(folder.File()), HasCodeAndText(Code::kFailedPrecondition, "in use"));
-    ASSERT_THAT(PutTaskAndRounds(*store, {1}), IsOk());
-    EXPECT_THAT(NewSqliteStore(folder.File()), HasCode(Code::kFailedPrecondition));
-  }
-  EXPECT_THAT(NewSqliteStore(folder.File()), IsOk());
-}
-
-// A process of its own that runs `body`, which returns its exit code, and can be killed.
-class Child {
- public:
-  // `body` writes to the descriptor it is given.
-  template <typename Body>
-  explicit Child(Body body) {
-    int ends[2];
-    EXPECT_EQ(pipe(ends), 0);
-    process_ = fork();
-    if (process_ == 0) {
-      close(ends[0]);
-      _exit(body(ends[1]));
-    }
-    close(ends[1]);
-    from_ = ends[0];
-  }
-  ~Child() { close(from_); }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
-  // The next number it wrote; none once it has ended.
-  std::optional<uint64_t> Read() const {
-    uint64_t number = 0;
-    if (read(from_, &number, sizeof(number)) != sizeof(number)) return std::nullopt;
-    return number;
-  }
-  void Kill() const { kill(process_, SIGKILL); }
-  int Wait() const {
-    int status = 0;
-    waitpid(process_, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
- private:
-  pid_t process_ = -1;
-  int from_ = -1;
-};
-
-bool Tell(int to, uint64_t number) { return write(to, &number, sizeof(number)) == sizeof(number); }
-
-TEST(SqliteStore, RefusesASecondProcessUntilTheFirstIsGone) {
-  const Folder folder;
-  const Child first([&](int to) {
-    const Result<std::unique_ptr<Store>> store = NewSqliteStore(folder.File());
-    if (!store.ok() || !Tell(to, 1)) return 1;
-    while (true) pause();
-  });
-  ASSERT_TRUE(first.Read().has_value());
-  EXPECT_THAT(NewSqliteStore(folder.File()), HasCode(Code::kFailedPrecondition));
-  first.Kill();
-  first.Wait();
-  EXPECT_THAT(NewSqliteStore(folder.File()), IsOk());
-}
-
-TEST(SqliteStore, LosesNoCommittedTransactionWhenItsProcessIsKilled) {
-  for (uint64_t enough = 1; enough <= 61; enough += 12) {
-    const Folder folder;
-    const Child writer([&](int to) {
-      const Result<std::unique_ptr<Store>> store = NewSqliteStore(folder.File());
-      if (!store.ok()) return 1;
-      for (uint64_t number = 1;; ++number) {
-        const Bytes model = SomeModel(number * 10'000, static_cast<uint8_t>(number));
-        const Status status = (*store)->RunTransaction("round", [&](Transaction& transaction) {
-          TaskRecord task = SomeTask();
-          task.rounds_begun = number;
-          task.model = crypto::Sha256(model);
-          CHORUS_TRY(transaction.PutTask(task));
-          CHORUS_TRY(transaction.PutModel(task.model, model));
-          return transaction.PutRound(kTask, SomeRound(number));
-        });
-        if (!status.ok() || !Tell(to, number)) return 2;
-      }
-    });
-    uint64_t reported = 0;
-    while (reported < enough) {
-      const std::optional<uint64_t> number = writer.Read();
-      ASSERT_TRUE(number.has_value()) << "after " << reported;
-      reported = *number;
-    }
-    writer.Kill();
-    while (const std::optional<uint64_t> number = writer.Read()) reported = *number;
-    writer.Wait();
-
-    const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-    const TaskRecord task = TaskIn(*store, kTask).value();
-    EXPECT_GE(task.rounds_begun, reported);
-    EXPECT_LE(task.rounds_begun, reported + 1);
-    std::vector<uint64_t> all(task.rounds_begun);
-    for (size_t i = 0; i < all.size(); ++i) all[i] = i + 1;
-    EXPECT_THAT(NumbersOf(*store, kTask, 0, 1'000), ElementsAreArray(all));
-    EXPECT_THAT(ModelIn(*store, task.model), IsOk());
-  }
-}
-
-// A limit on the size of files stands in for a full disk: the kernel refuses the same writes.
-TEST(SqliteStore, SaysThatTheDiskIsFullAndLosesNothing) {
-  const Folder folder;
-  const Bytes small = SomeModel(1'000, 9);
-  const Bytes large = SomeModel(size_t{5} << 20U, 10);
-  const Child writer([&](int) {
-    signal(SIGXFSZ, SIG_IGN);
-    const rlimit two_megabytes{.rlim_cur = 2'000'000, .rlim_max = 2'000'000};
-    if (setrlimit(RLIMIT_FSIZE, &two_megabytes) != 0) return 1;
-    const Result<std::unique_ptr<Store>> store = NewSqliteStore(folder.File());
-    if (!store.ok() || !PutTaskAndRounds(**store, {1}).ok()) return 2;
-    if (PutModel(**store, large).code() != Code::kResourceExhausted) return 3;
-    if (ModelIn(**store, crypto::Sha256(large)).status().code() != Code::kNotFound) return 4;
-    if (!PutModel(**store, small).ok()) return 5;
-    return 0;
-  });
-  EXPECT_EQ(writer.Wait(), 0);
-  const std::unique_ptr<Store> store = OpenSqlite(folder.File());
-  EXPECT_THAT(NumbersOf(*store, kTask, 0, 10), ElementsAre(1));
-  EXPECT_THAT(ModelIn(*store, crypto::Sha256(small)), HoldsValue(small));
-  EXPECT_THAT(ModelIn(*store, crypto::Sha256(large)), HasCode(Code::kNotFound));
-  EXPECT_THAT(PutModel(*store, large), IsOk());
 }
 
 }  // namespace

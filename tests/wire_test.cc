@@ -1,7 +1,9 @@
 #include "wire/wire.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "base/hex.h"
 #include "base/limits.h"
@@ -193,6 +195,14 @@ TEST(Task, HasTheBytesOfTheReferenceEncoder) {
   EXPECT_EQ(ToHex(EncodeTask(*task)), kWholeTaskHex);
 }
 
+TEST(Task, SaysWhetherItAdapts) {
+  TaskSpec task = *ParseTaskText(kWholeTask);
+  EXPECT_TRUE(task.adapt);
+  task.adapt = false;
+  EXPECT_FALSE(DecodeTask(EncodeTask(task))->adapt);
+  EXPECT_FALSE(ParseTaskText(std::string(kWholeTask) + "\nadapt: false\n")->adapt);
+}
+
 TEST(Task, WritesDefaultsOut) {
   TaskSpec task;
   task.name = "a";
@@ -200,7 +210,7 @@ TEST(Task, WritesDefaultsOut) {
   // By protoc from the same task with every default of chorus/task.h spelled out.
   EXPECT_EQ(ToHex(EncodeTask(task)),
             "0a016112060801120208011a0b080110201dcdcccc3d200a22050d0000803f2a0708808040108020"
-            "30023a0a08d0860310a08d06180242090803101418800120004a1a08882710c0a90718904e209875"
+            "30023a0a08d0860310a08d06180242090805100018800120004a1a08882710c0a90718904e209875"
             "28e0d40330c03e38c03e40d00f500a5d0000803f");
 }
 
@@ -378,11 +388,12 @@ TEST(Calls, CarryWhatIsNext) {
 
 TEST(Calls, CarryTransfers) {
   const auto wanted =
-      Decode<DownloadRequest>(Encode(DownloadRequest{Filled<32>(1), Filled<32>(2), 3}));
+      Decode<DownloadRequest>(Encode(DownloadRequest{Filled<32>(1), Filled<32>(2), 3, 4}));
   ASSERT_THAT(wanted, IsOk());
   EXPECT_EQ(wanted->session, Filled<32>(1));
   EXPECT_EQ(wanted->sha256, Filled<32>(2));
   EXPECT_EQ(wanted->offset, 3U);
+  EXPECT_EQ(wanted->bytes_max, 4U);
   const DownloadReply sent{.data = SomeBytes(limits::kChunkBytesMax, 4),
                            .total_bytes = limits::kTransferBytesMax};
   const Bytes encoded = Encode(sent);
@@ -484,6 +495,55 @@ TEST(Calls, RefuseWrongSizes) {
   refuses(Decode<UploadReply>(Number(1, UINT64_MAX)), "received");
   EXPECT_THAT(Decode<UploadReply>(Number(1, 5) + Block(200, 10)), IsOk());  // of a newer version
   refuses(Decode<StatusRequest>(Number(2, limits::kStatusRoundsMax + 1)), "round_count");
+}
+
+// A request cut where `cut` says, after so many bytes each time.
+std::vector<BytesView> PiecesOf(BytesView bytes, size_t cut) {
+  std::vector<BytesView> pieces;
+  for (; !bytes.empty(); bytes = bytes.subspan(pieces.back().size())) {
+    pieces.push_back(bytes.first(std::min(cut, bytes.size())));
+  }
+  return pieces;
+}
+
+TEST(Calls, ReadAnUploadWhereverItIsCut) {
+  const UploadRequest sent = SomeUpload();
+  const Bytes encoded = Encode(sent);
+  // Also as nobody writes it: the data first, an unknown field, and the data again.
+  const Bytes odd = Block(6, 7) + Block(100, 9) + encoded;
+  for (const Bytes& bytes : {encoded, odd}) {
+    for (size_t cut = 1; cut <= bytes.size(); ++cut) {
+      const std::vector<BytesView> pieces = PiecesOf(bytes, cut);
+      const Result<UploadChunk> chunk = DecodeUpload(pieces);
+      ASSERT_THAT(chunk, IsOk()) << "cut " << cut;
+      ASSERT_EQ(chunk->session, sent.session);
+      ASSERT_EQ(chunk->sequence, sent.sequence);
+      ASSERT_EQ(chunk->offset, sent.offset);
+      ASSERT_EQ(chunk->total_bytes, sent.total_bytes);
+      ASSERT_EQ(chunk->sha256, sent.sha256);
+      ASSERT_EQ(chunk->abort_code, sent.abort_code);
+      ASSERT_EQ(chunk->data_bytes, sent.data.size());
+      ASSERT_EQ(Join(chunk->data), sent.data);
+    }
+  }
+}
+
+TEST(Calls, RefuseAnUploadInPiecesAsInOne) {
+  const Bytes encoded = Encode(SomeUpload());
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    const BytesView cut_off = BytesView(encoded).first(size);
+    const bool whole = Decode<UploadRequest>(cut_off).ok();
+    for (const size_t cut : {1, 2, 13, 1'500}) {
+      ASSERT_EQ(DecodeUpload(PiecesOf(cut_off, cut)).ok(), whole) << size << ", cut " << cut;
+    }
+  }
+  const Bytes long_head = Block(100, 5'000) + encoded;
+  EXPECT_THAT(DecodeUpload(PiecesOf(long_head, 700)),
+              HasCodeAndText(Code::kInvalidArgument, "besides its data"));
+  const Bytes beyond = Block(1, 32) + Block(5, 32) + Number(3, 10) + Number(4, 30) + Block(6, 21);
+  EXPECT_THAT(DecodeUpload(PiecesOf(beyond, 3)), HasCodeAndText(Code::kInvalidArgument, "data"));
+  EXPECT_THAT(DecodeUpload(PiecesOf(Bytes(limits::kMessageBytesMax + 1), 4'096)),
+              HasCodeAndText(Code::kInvalidArgument, "size"));
 }
 
 TEST(Calls, RefuseUploadsThatDoNotAddUp) {

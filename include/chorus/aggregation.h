@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -51,7 +52,9 @@ class Aggregator {
   // Takes one answer; a bad one harms only its sender, who then counts as not heard. Any failure
   // leaves the state as it was. kNotFound: not asked in this step; kAlreadyExists: heard before;
   // else what is wrong with it.
-  virtual Status Hear(PartyId from, BytesView answer) = 0;
+  Status Hear(PartyId from, BytesView answer) { return HearPieces(from, {&answer, 1}); }
+  // The same of an answer that lies in pieces, wherever they are cut.
+  virtual Status HearPieces(PartyId from, std::span<const BytesView> answer) = 0;
   // Ends the step: who was asked and not heard has dropped out. kAborted when too few are left.
   virtual Status Close() = 0;
   virtual bool done() const = 0;

@@ -18,7 +18,7 @@
 namespace chorus {
 
 struct CommitteeOptions {
-  std::string server;  // host:port of the coordinator
+  std::string server;  // host:port of the coordinator; several as in ClientOptions
   std::string
       tls_roots_pem;  // the certificate authority that signed the coordinator's TLS certificate
   bool plaintext = false;     // connect without TLS

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "chorus/bytes.h"
@@ -72,6 +74,26 @@ class IdentityVerifier {
   virtual Result<Identity> Verify(const PublicKey& key, BytesView evidence) const = 0;
 };
 
+// What a session token of the game's own login proved.
+struct TokenClaims {
+  std::string subject;     // who the login knows: one player; not empty
+  int64_t expires_at = 0;  // Unix seconds: not valid from then on
+  // The identity key that the token is for, where the login bound it to one [RFC 7800]: then nobody
+  // else can use it.
+  std::optional<PublicKey> identity;
+};
+
+// Judges the session tokens of the game's own login, beside the identity's evidence: whoever has no
+// account has no session, and an account has one session at a time. A coordinator without one asks
+// for no token. NewJwtVerifier (chorus/token.h) is the usual one. Implementations are thread-safe.
+class TokenVerifier {
+ public:
+  virtual ~TokenVerifier() = default;
+  // kUnauthenticated when `token` (not longer than limits' kTokenBytesMax) is not good at
+  // `unix_seconds`: made up, expired, for somebody else; the message says which.
+  virtual Result<TokenClaims> Verify(BytesView token, int64_t unix_seconds) const = 0;
+};
+
 // The client's way to its coordinator: one request out, one answer back, each at most limits'
 // kMessageBytesMax. Hosts with their own network stack (consoles, browsers) supply one; gRPC is the
 // default.
@@ -86,6 +108,9 @@ class Transport {
                              std::chrono::milliseconds deadline) = 0;
   // From any thread: makes the call under way, and every later one, return kCancelled at once.
   virtual void Interrupt() = 0;
+  // Closes the connection, if there is one; the next Call opens another. Called between two calls,
+  // when the coordinator has sent this client away for minutes or hours.
+  virtual void HangUp() {}
 };
 
 }  // namespace chorus

@@ -7,11 +7,13 @@
 // on one thread, on many, and on many processes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "chorus/bytes.h"
@@ -201,5 +203,53 @@ struct SimulationOptions {
 // not enough clients are ever available at once; kCancelled.
 Result<SimulationResult> RunSimulation(const Simulation& simulation, const Population& population,
                                        const SimulationOptions& options);
+
+// --- faults on purpose ---------------------------------------------------------------------------
+// One small system (coordinators, their store, clients with their files, the network between them
+// and everybody's clock) in this process, under virtual time, in which everything goes wrong that
+// can: what, when and to whom follows from a seed. The code is production's from the coordinator's
+// core and the client's session down to the client's files; gRPC and SQL are left out.
+
+enum class Fault : uint8_t {
+  kLoss = 0,              // a message never comes, or its connection breaks
+  kDelay = 1,             // by up to a minute, so that messages overtake each other
+  kDuplicate = 2,         // a request or a reply comes twice, the second time much later
+  kPartition = 3,         // a client and a coordinator do not hear each other, or one the other
+  kCoordinatorCrash = 4,  // between any two effects
+  kClientCrash = 5,       // likewise, with its files torn and what was not synchronised lost
+  kDisk = 6,              // of a client: full, or it fails to synchronise
+  kStore = 7,             // full, in conflict, or committing without saying so
+  kClock = 8,             // a wall clock jumps, by seconds or days, either way
+  kSlow = 9,              // a client trains for longer than its round allows
+  kLie = 10,              // a client sends what no honest one would
+};
+inline constexpr size_t kFaultKinds = 11;
+std::string_view FaultName(Fault fault);  // as "loss", "coordinator-crash"
+
+struct ChaosOptions {
+  uint64_t seed = 0;
+  std::vector<Fault> without = {};  // these do not strike; all else is as it was
+  size_t trace_lines_max = 400;     // of the story, the last so many are kept
+};
+
+struct ChaosReport {
+  // Ok, or kInternal: which invariant was broken, and how.
+  Status verdict;
+  std::string system;              // who takes part, in one line
+  std::vector<std::string> trace;  // the story's last lines
+  Digest trace_sha256{};           // of the whole story: the same wherever the seed is played
+  uint64_t steps = 0;              // events
+  uint64_t rounds_committed = 0;
+  uint64_t rounds_aborted = 0;
+  double virtual_seconds = 0;
+  std::array<uint64_t, kFaultKinds> faults{};  // how often each struck
+};
+
+// Plays one seed: phases of faults and of peace by turns. After each step a committed result must
+// be exactly the sum of the clients that it names, each once and with this in its ledger on disk;
+// the history of rounds only grows; nobody is told what is not durable; every wait ends. In peace
+// rounds must commit again within a bound, and in the end the task is done and the coordinator
+// holds nothing of anybody.
+ChaosReport RunChaos(const ChaosOptions& options);
 
 }  // namespace chorus

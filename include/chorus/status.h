@@ -5,6 +5,7 @@
 // library throws nothing.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -47,11 +48,22 @@ class [[nodiscard]] Status {
   bool ok() const { return code_ == Code::kOk; }
   Code code() const { return code_; }
   const std::string& message() const { return message_; }
+  // How long to wait before the same is tried again, where the side that failed said so; else 0.
+  std::chrono::milliseconds retry_after() const { return retry_after_; }
+  Status& RetryAfter(std::chrono::milliseconds wait) & {
+    retry_after_ = wait;
+    return *this;
+  }
+  Status&& RetryAfter(std::chrono::milliseconds wait) && {
+    retry_after_ = wait;
+    return std::move(*this);
+  }
   // "INVALID_ARGUMENT: …", or "OK".
   std::string ToString() const;
 
  private:
   Code code_ = Code::kOk;
+  std::chrono::milliseconds retry_after_{0};
   std::string message_;
 };
 

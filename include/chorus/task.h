@@ -81,10 +81,12 @@ struct EncodingSpec {
 };
 
 struct CohortSpec {
-  uint32_t minimum = 3;                 // n_min: no sum over fewer
-  uint32_t target = 20;                 // how many contributions a round wants
-  uint32_t maximum = 128;               // n_max: the no-wrap rule is checked against it
-  uint32_t over_selection_percent = 0;  // how many more than `target` are invited, against dropouts
+  uint32_t minimum = 5;  // n_min: no sum over fewer. The least that SecAgg's defaults serve
+  // How many contributions a round wants of each cohort; 0: of all who are there, up to `maximum`.
+  uint32_t target = 0;
+  uint32_t maximum = 128;  // n_max: the no-wrap rule is checked against it
+  // How many more than `target` are invited, against dropouts; with TaskSpec::adapt, at least.
+  uint32_t over_selection_percent = 0;
   // How many cohorts a round runs side by side, each of minimum to maximum clients with a session
   // and a sum of its own; the round commits what the sums that succeeded add up to.
   uint32_t parallel = 1;
@@ -122,7 +124,8 @@ struct OneShotSpec {
   uint32_t honest_min = 2;              // a_min >= 2: no sum is opened over fewer honest clients
 };
 
-// How long a step may take before those who did not answer count as dropped out.
+// How long a step may take before those who did not answer count as dropped out; with
+// TaskSpec::adapt, at most.
 struct DeadlineSpec {
   std::chrono::milliseconds check_in{
       5'000};  // how long a round waits for `target` once `minimum` are there
@@ -213,6 +216,9 @@ struct TaskSpec {
   bool experimental = false;
   CohortSpec cohort;
   DeadlineSpec deadlines;
+  // How many are invited and how long each step waits follows what the coordinator sees of its
+  // clients, within `cohort` and `deadlines` (docs/operating.md). False: the bounds themselves.
+  bool adapt = true;
   uint32_t rounds = 10;  // committed rounds after which the task is complete
   float server_learning_rate =
       1.0F;  // FedAvg: model += rate * weighted mean of the updates [MMRHA17]

@@ -7,6 +7,7 @@
 #include "aggregation/one_shot.h"
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/pieces.h"
 #include "crypto/crypto.h"
 
 namespace chorus::aggregation {
@@ -97,12 +98,13 @@ class OneShotAggregator final : public Aggregator {
     }
   }
 
-  Status Hear(PartyId from, BytesView answer) override {
+  Status HearPieces(PartyId from, Pieces pieces) override {
     const auto found = asked_.find(from);
     if (!asking_ || found == asked_.end()) {
       return NotFound("this party was not asked in this step");
     }
     Asked& asked = found->second;
+    const BytesView answer = Whole(pieces, joined_);
     if (asked.heard) {
       KeepEvidence(from, asked, answer);
       return AlreadyExists("this party's answer was heard before");
@@ -122,6 +124,7 @@ class OneShotAggregator final : public Aggregator {
       }
     }
     asked_.clear();
+    Bytes().swap(joined_);
     const Status closed = CloseIn();
     spent_ = !closed.ok();
     if (closed.ok()) ++row_number_;
@@ -473,6 +476,7 @@ class OneShotAggregator final : public Aggregator {
   SurvivorSet survivor_set_;
   Quorum quorum_;
   std::map<PartyId, Asked> asked_;
+  Bytes joined_;  // room for an answer that came in pieces
   size_t row_number_ = 0;
   bool asking_ = false;
   bool spent_ = false;

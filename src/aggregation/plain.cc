@@ -8,6 +8,7 @@
 
 #include "aggregation/secagg.h"
 #include "base/codec.h"
+#include "base/pieces.h"
 #include "crypto/crypto.h"
 
 namespace chorus::aggregation {
@@ -43,16 +44,16 @@ class PlainAggregator final : public Aggregator {
     return offer_;
   }
 
-  Status Hear(PartyId from, BytesView answer) override {
+  Status HearPieces(PartyId from, Pieces answer) override {
     const auto found = heard_.find(from);
     if (phase_ != Phase::kAsked || found == heard_.end()) {
       return NotFound("this party was not asked in this step");
     }
     if (found->second) return AlreadyExists("this party's answer was heard before");
-    if (answer.size() < kSid0Bytes || !std::equal(sid0_.begin(), sid0_.end(), answer.begin())) {
+    if (!std::ranges::equal(Join(Cut(answer, 0, kSid0Bytes)), sid0_)) {
       return InvalidArgument("the contribution belongs to another session");
     }
-    CHORUS_TRY(math::AddPacked(sum_, answer.subspan(kSid0Bytes), params_.bits));
+    CHORUS_TRY(math::AddPackedPieces(sum_, Cut(answer, kSid0Bytes, SizeOf(answer)), params_.bits));
     found->second = true;
     ++contributors_;
     return OkStatus();

@@ -7,6 +7,7 @@
 
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/pieces.h"
 #include "crypto/crypto.h"
 
 namespace chorus::aggregation {
@@ -75,12 +76,13 @@ class SecAggAggregator final : public Aggregator {
     return body;
   }
 
-  Status Hear(PartyId from, BytesView answer) override {
+  Status HearPieces(PartyId from, Pieces pieces) override {
     const auto found = asked_.find(from);
     if (!asking_ || found == asked_.end()) {
       return NotFound("this party was not asked in this step");
     }
     Asked& asked = found->second;
+    const BytesView answer = Whole(pieces, joined_);
     if (asked.heard) {
       KeepEvidence(asked, answer);
       return AlreadyExists("this party's answer was heard before");
@@ -94,6 +96,7 @@ class SecAggAggregator final : public Aggregator {
     if (!asking_) return FailedPrecondition("nothing was asked");
     asking_ = false;
     asked_.clear();
+    Free(joined_);
     const Status closed = CloseIn(steps_[row_]);
     spent_ = !closed.ok();
     if (closed.ok()) ++row_;
@@ -580,6 +583,7 @@ class SecAggAggregator final : public Aggregator {
   std::vector<std::vector<Digest>> paths_;  // until R2 closes
   std::vector<Bytes> records_;              // likewise: what peers are told of each member
   std::map<PartyId, Asked> asked_;
+  Bytes joined_;  // room for an answer that came in pieces
   RingVector sum_;
   size_t row_ = 0;
   bool asking_ = false;

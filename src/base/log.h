@@ -4,6 +4,8 @@
 
 #include <initializer_list>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "chorus/host.h"
@@ -40,8 +42,19 @@ class Field {
 // Log(sink, LogLevel::kInfo, "round began", {{"round", 7}, {"invited", 20}});
 void Log(LogSink& sink, LogLevel level, Literal message, std::initializer_list<Field> fields = {});
 
-// Writes lines of `least` and above to standard error: "2026-01-31 12:00:00.000 info round began
-// round=7".
-std::unique_ptr<LogSink> NewStderrLogSink(LogLevel least);
+enum class LogFormat {
+  kText,  // "2026-01-31 12:00:00.000 info round began round=7"
+  kJson,  // {"time":"2026-01-31T12:00:00.000Z","level":"info","message":"round began","round":7}
+};
+
+// A line in JSON without its time, from the level's member on. Fields that are called as one of the
+// line's own get a "_" behind their name.
+std::string JsonLogLine(LogLevel level, std::string_view message, std::span<const LogField> fields);
+
+// Writes lines of `least` and above to standard error.
+std::unique_ptr<LogSink> NewStderrLogSink(LogLevel least, LogFormat format);
+inline std::unique_ptr<LogSink> NewStderrLogSink(LogLevel least) {
+  return NewStderrLogSink(least, LogFormat::kText);
+}
 
 }  // namespace chorus

@@ -1,9 +1,10 @@
-// When work of many steps is to end before it is done.
+// When work of many steps is to end before it is done, and when to let others have a turn.
 #pragma once
 
 #include <string>
 #include <string_view>
 
+#include "base/pace.h"
 #include "chorus/host.h"
 #include "chorus/status.h"
 
@@ -14,8 +15,10 @@ class Stop {
  public:
   // Stops when `cancel` asks; with a clock, also once it is past `until`, from when on nobody can
   // use what the work makes. Not explicit: most work has a Cancel and no end.
-  Stop(const Cancel& cancel, const Clock* clock = nullptr, Time until = Time::max())
-      : cancel_(&cancel), clock_(clock), until_(until) {}
+  // With a pace, the work takes its breaths, be it stopped or not.
+  Stop(const Cancel& cancel, const Clock* clock = nullptr, Time until = Time::max(),
+       Pace* pace = nullptr)
+      : cancel_(&cancel), clock_(clock), until_(until), pace_(pace) {}
 
   // Whether to go on: else kCancelled or kDeadlineExceeded, about `work`, as in "training".
   Status Check(std::string_view work) const {
@@ -25,10 +28,13 @@ class Stop {
             std::string(work) + " took longer than its round allows; it was stopped"};
   }
 
+  Pace* pace() const { return pace_; }
+
  private:
   const Cancel* cancel_;
   const Clock* clock_;
   Time until_;
+  Pace* pace_;
 };
 
 }  // namespace chorus

@@ -14,6 +14,7 @@
 #include "cli/command.h"
 #include "cli/files.h"
 #include "cli/results.h"
+#include "cli/store.h"
 #include "wire/wire.h"
 
 namespace chorus::cli {
@@ -66,8 +67,7 @@ class ShowResults final : public Command {
  public:
   explicit ShowResults(CLI::App& tool)
       : app_(*tool.add_subcommand("results", "Show what clients answered to a task's queries.")) {
-    app_.add_option("--state", state_, "State folder of a coordinator that is not running.")
-        ->required();
+    AddStoreOptions(app_, place_);
     app_.add_option("--task", task_, "Name of the task.")->required();
     app_.add_option("--round", round_, "Which round's answers. Default: the last that committed.");
     app_.add_option("--json", json_, "JSON file to write them to; replaced when it exists.");
@@ -75,10 +75,10 @@ class ShowResults final : public Command {
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenState(state_, /*make=*/false));
+    CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenStore(place_, WhenAbsent::kRefuse));
     CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, FindTask(*store, task_));
     if (!record.has_value()) {
-      return NotFound("the state folder has no task of this name; check --task");
+      return NotFound("the store has no task of this name; check --task");
     }
     CHORUS_TRY_ASSIGN(const TaskSpec task, wire::DecodeTask(record->spec));
     if (task.queries.empty()) {
@@ -128,7 +128,7 @@ class ShowResults final : public Command {
   }
 
   CLI::App& app_;
-  std::string state_;
+  StorePlace place_;
   std::string task_;
   std::optional<uint64_t> round_;
   std::string json_;

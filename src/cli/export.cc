@@ -14,6 +14,7 @@
 #include "cli/onnx_graph.h"
 #include "cli/report.h"
 #include "cli/results.h"
+#include "cli/store.h"
 #include "learning/learning.h"
 #include "wire/onnx.h"
 #include "wire/wire.h"
@@ -35,10 +36,9 @@ class Export final : public Command {
  public:
   explicit Export(CLI::App& tool)
       : app_(*tool.add_subcommand("export", "Write a task's current model to a file.")) {
-    app_.add_option("--state", state_, "State folder of a coordinator that is not running.");
-    app_.add_option("--task", task_, "With --state: name of the task. With --model: its task file.")
-        ->required();
-    app_.add_option("--model", model_, "Model file to export, in place of --state.");
+    AddStoreOptions(app_, place_);
+    app_.add_option("--task", task_, "Name of the task. With --model: its task file.")->required();
+    app_.add_option("--model", model_, "Model file to export, in place of a state.");
     app_.add_option("--out", out_, "Model file to write; replaced when it exists.");
     app_.add_option("--onnx", onnx_, "ONNX file to write (opset 15); replaced when it exists.");
     app_.add_option("--gru", options_.gru,
@@ -53,13 +53,14 @@ class Export final : public Command {
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    if (state_.empty() == model_.empty()) {
-      return InvalidArgument("name where the model is, with --state or with --model");
+    const bool from_store = !place_.state.empty() || !place_.store.empty();
+    if (from_store != model_.empty()) {
+      return InvalidArgument("name where the model is, with --state, --store or --model");
     }
     if (out_.empty() && onnx_.empty()) {
       return InvalidArgument("name a file to write, with --out or with --onnx");
     }
-    CHORUS_TRY_ASSIGN(const Source source, state_.empty() ? FromFile() : FromState());
+    CHORUS_TRY_ASSIGN(const Source source, from_store ? FromStore() : FromFile());
     if (!out_.empty()) {
       CHORUS_TRY(WriteFile(out_, EncodeModelFile(source.task.model, source.weights),
                            WriteOptions{.existing = Existing::kReplace}));
@@ -74,11 +75,11 @@ class Export final : public Command {
   }
 
  private:
-  Result<Source> FromState() const {
-    CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenState(state_, /*make=*/false));
+  Result<Source> FromStore() const {
+    CHORUS_TRY_ASSIGN(const std::unique_ptr<Store> store, OpenStore(place_, WhenAbsent::kRefuse));
     CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, FindTask(*store, task_));
     if (!record.has_value()) {
-      return NotFound("the state folder has no task of this name; check --task");
+      return NotFound("the store has no task of this name; check --task");
     }
     Source source;
     CHORUS_TRY_ASSIGN(source.task, wire::DecodeTask(record->spec));
@@ -122,7 +123,7 @@ class Export final : public Command {
   }
 
   CLI::App& app_;
-  std::string state_;
+  StorePlace place_;
   std::string task_;
   std::string model_;
   std::string out_;

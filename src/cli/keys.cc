@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -110,8 +111,14 @@ class KeysInit final : public Command {
 class PartyMaker {
  public:
   // Of the folder that `keys init` made.
-  static Result<PartyMaker> Load(const std::string& dir, uint32_t days) {
+  // With `tls`, each party gets a certificate for mutual TLS besides.
+  static Result<PartyMaker> Load(const std::string& dir, uint32_t days, bool tls) {
     PartyMaker maker;
+    if (tls) {
+      maker.authority_.emplace();
+      CHORUS_TRY_ASSIGN(maker.authority_->certificate_pem, ReadText(dir + "/tls-authority.pem"));
+      CHORUS_TRY_ASSIGN(maker.authority_->key_pem, ReadText(dir + "/tls-authority.key"));
+    }
     CHORUS_TRY_ASSIGN(maker.issuer_, ReadSeed(dir + "/issuer.key"));
     for (const char* name : {"coordinator.pub", "issuer.pub", "tls-authority.pem"}) {
       CHORUS_TRY_ASSIGN(Bytes content, ReadFile(dir + "/" + name, kTextBytesMax));
@@ -136,10 +143,26 @@ class PartyMaker {
     for (const NamedContent& file : shared_) {
       CHORUS_TRY(WriteFile(folder + "/" + file.name, file.content, WriteOptions{}));
     }
+    if (authority_.has_value()) {
+      CHORUS_TRY_ASSIGN(
+          crypto::TlsIdentity shown,
+          crypto::MakeTlsClient(*authority_, "Chorus client " + std::to_string(serial),
+                                validity_.not_before, validity_.not_after));
+      const Status written = WriteTlsIdentity(folder + "/tls-client", shown);
+      WipeKey(shown);
+      CHORUS_TRY(written);
+    }
     return key;
+  }
+  PartyMaker(PartyMaker&&) = default;
+  PartyMaker& operator=(PartyMaker&&) = default;
+  ~PartyMaker() {
+    if (authority_.has_value()) WipeKey(*authority_);
   }
 
  private:
+  PartyMaker() = default;
+
   struct NamedContent {
     std::string name;
     Bytes content;
@@ -148,6 +171,7 @@ class PartyMaker {
   SecretBytes issuer_;
   std::vector<NamedContent> shared_;
   Validity validity_;
+  std::optional<crypto::TlsIdentity> authority_;
   std::unique_ptr<Rng> rng_ = crypto::NewSystemRng();
 };
 
@@ -180,11 +204,13 @@ class KeysClient final : public Command {
     app_.add_option("--days", days_, "How long the certificates are valid.")
         ->check(CLI::Range(1U, kDaysMax))
         ->capture_default_str();
+    app_.add_flag("--tls", tls_,
+                  "Give each a TLS certificate too, for a coordinator with --client-ca.");
   }
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_));
+    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_, tls_));
     for (uint32_t number = first_; number < first_ + count_; ++number) {
       CHORUS_TRY(RefuseExisting(FolderOf(number), "use --first to number new clients after it"));
     }
@@ -205,6 +231,7 @@ class KeysClient final : public Command {
   uint32_t count_ = 0;
   uint32_t first_ = 0;
   uint32_t days_ = 365;
+  bool tls_ = false;
 };
 
 class KeysCommittee final : public Command {
@@ -225,7 +252,7 @@ class KeysCommittee final : public Command {
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_));
+    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_, /*tls=*/false));
     const std::string parent = dir_ + "/committee";
     CHORUS_TRY(RefuseExisting(parent, "move it away to make another committee"));
     std::string task = "one_shot {\n";
@@ -248,8 +275,36 @@ class KeysCommittee final : public Command {
   uint32_t days_ = 365;
 };
 
+class KeysOperator final : public Command {
+ public:
+  explicit KeysOperator(CLI::App& keys)
+      : app_(*keys.add_subcommand(
+            "operator",
+            "Make the key of somebody who may pause, stop and roll back tasks over the network: "
+            "STEM.key, which stays with the operator, and STEM.pub for `serve --operator`.")) {
+    app_.add_option("--stem", stem_, "Path of the files without their endings.")->required();
+  }
+  CLI::App& app() override { return app_; }
+
+  Status Run() override {
+    CHORUS_TRY(RefuseExisting(stem_ + ".key", "name another"));
+    CHORUS_TRY(RefuseExisting(stem_ + ".pub", "name another"));
+    const std::unique_ptr<Rng> rng = crypto::NewSystemRng();
+    CHORUS_TRY(MakeKeyPair(stem_, *rng));
+    std::printf("the operator's key is in %s.key\n", stem_.c_str());
+    return OkStatus();
+  }
+
+ private:
+  CLI::App& app_;
+  std::string stem_;
+};
+
 }  // namespace
 
+std::unique_ptr<Command> NewKeysOperator(CLI::App& keys) {
+  return std::make_unique<KeysOperator>(keys);
+}
 std::unique_ptr<Command> NewKeysInit(CLI::App& keys) { return std::make_unique<KeysInit>(keys); }
 std::unique_ptr<Command> NewKeysClient(CLI::App& keys) {
   return std::make_unique<KeysClient>(keys);

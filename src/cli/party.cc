@@ -13,6 +13,10 @@ Result<PartyKeys> ReadPartyKeys(const std::string& folder, PartyKeysWanted wante
   CHORUS_TRY_ASSIGN(keys.issuer, ReadPublicKey(folder + "/issuer.pub"));
   if (wanted.tls) {
     CHORUS_TRY_ASSIGN(keys.tls_roots_pem, ReadText(folder + "/tls-authority.pem"));
+    if (Exists(folder + "/tls-client.pem")) {
+      CHORUS_TRY_ASSIGN(keys.tls_certificate_pem, ReadText(folder + "/tls-client.pem"));
+      CHORUS_TRY_ASSIGN(keys.tls_key_pem, ReadText(folder + "/tls-client.key"));
+    }
   }
   return keys;
 }

@@ -18,6 +18,9 @@ struct PartyKeys {
   PublicKey coordinator{};
   PublicKey issuer{};
   std::string tls_roots_pem;  // empty when it is not wanted
+  // What the party shows in mutual TLS; empty when its folder has none.
+  std::string tls_certificate_pem = {};
+  std::string tls_key_pem = {};
 };
 struct PartyKeysWanted {
   bool tls = true;

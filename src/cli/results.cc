@@ -5,14 +5,12 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "cli/files.h"
 #include "client/example_store.h"
 #include "crypto/crypto.h"
 #include "learning/analytics.h"
 #include "learning/learning.h"
 
 namespace chorus::cli {
-namespace {
 
 Result<Bytes> ReadContent(Store& store, const Digest& hash) {
   Bytes bytes;
@@ -21,19 +19,6 @@ Result<Bytes> ReadContent(Store& store, const Digest& hash) {
     return OkStatus();
   }));
   return bytes;
-}
-
-}  // namespace
-
-Result<std::unique_ptr<Store>> OpenState(const std::string& folder, bool make) {
-  const std::string path = folder + "/coordinator.db";
-  if (make) {
-    CHORUS_TRY(MakeFolder(folder, Access::kSecret));
-  } else if (!Exists(path)) {
-    return NotFound("\"" + folder + "\" holds no coordinator's state; name the folder that was " +
-                    "given to serve --state");
-  }
-  return NewSqliteStore(path);
 }
 
 Result<std::optional<TaskRecord>> FindTask(Store& store, std::string_view name) {
@@ -68,7 +53,8 @@ Result<std::vector<RoundReport>> CommittedRounds(Store& store, const TaskId& tas
 Result<Weights> LoadWeights(Store& store, const Digest& hash, const TaskSpec& task) {
   CHORUS_TRY_ASSIGN(const Bytes bytes, ReadContent(store, hash));
   if (bytes.size() != learning::PublishedCount(task) * sizeof(float)) {
-    return DataLoss("a stored model does not have its task's size; restore the state folder");
+    return DataLoss(
+        "a stored model does not have its task's size; restore the store from a backup");
   }
   Weights weights(learning::ParameterCount(task.model));
   std::memcpy(weights.data(), bytes.data(), weights.size() * sizeof(float));

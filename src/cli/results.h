@@ -1,4 +1,4 @@
-// A task's results in a coordinator's state folder, and how good its models are.
+// A task's results in a coordinator's store, and how good its models are.
 #pragma once
 
 #include <memory>
@@ -14,11 +14,9 @@
 
 namespace chorus::cli {
 
-// The store in the state folder `folder` of `chorus serve`. kNotFound when there is none and
-// `make` is false.
-Result<std::unique_ptr<Store>> OpenState(const std::string& folder, bool make);
-
 Result<std::optional<TaskRecord>> FindTask(Store& store, std::string_view name);
+// What is kept under `hash`. kNotFound: not kept; kDataLoss: damaged.
+Result<Bytes> ReadContent(Store& store, const Digest& hash);
 // In ascending order.
 Result<std::vector<RoundReport>> CommittedRounds(Store& store, const TaskId& task);
 // [dim] weights of the task's model, out of what was published under `hash`. kNotFound: not kept;

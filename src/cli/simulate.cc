@@ -23,6 +23,7 @@
 #include "cli/files.h"
 #include "cli/model_file.h"
 #include "cli/report.h"
+#include "cli/simulate_chaos.h"
 #include "cli/simulation_report.h"
 #include "cli/stop.h"
 #include "learning/learning.h"
@@ -163,12 +164,14 @@ class Simulate final : public Command {
     app_.add_option("--target-accuracy", options_.target_accuracy,
                     "Stop at the first model that has it on the test examples.");
     AddDevices();
+    AddChaos();
     app_.add_flag("--quiet", options_.quiet, "Print only the outcome.");
   }
   CLI::App& app() override { return app_; }
 
   Status Run() override {
     CatchStopSignals();
+    if (chaos_) return SimulateChaos(chaos_options_, options_.seed);
     CHORUS_TRY_ASSIGN(const std::unique_ptr<Cluster> cluster, JoinMpiCluster());
     const bool speaks = cluster == nullptr || cluster->rank() == 0;
     // Whatever goes wrong before the simulation has to reach the other processes: they would wait.
@@ -229,6 +232,21 @@ class Simulate final : public Command {
     }
     options_.data.test_percent = 0;
     return OkStatus();
+  }
+
+  void AddChaos() {
+    app_.add_flag_callback(
+        "--chaos",
+        [this] {
+          chaos_ = true;
+          // Those faults strike a system and a task of their own.
+          for (const char* const option : {"--task", "--data"}) {
+            app_.get_option(option)->required(false);
+          }
+        },
+        "Play --seed (or --seeds) of the simulation of faults instead; it needs neither task nor "
+        "data.");
+    AddChaosOptions(app_, chaos_options_);
   }
 
   void AddDevices() {
@@ -392,6 +410,8 @@ class Simulate final : public Command {
 
   CLI::App& app_;
   SimulateOptions options_;
+  bool chaos_ = false;
+  ChaosCommandOptions chaos_options_;
 };
 
 }  // namespace

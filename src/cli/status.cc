@@ -1,77 +1,27 @@
 // `chorus status`: what a coordinator is doing, asked over the network.
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "base/hex.h"
 #include "base/limits.h"
 #include "chorus/host.h"
 #include "cli/command.h"
 #include "cli/files.h"
-#include "cli/report.h"
+#include "cli/status_view.h"
+#include "cli/status_watch.h"
 #include "client/grpc_transport.h"
 #include "wire/wire.h"
 
 namespace chorus::cli {
 namespace {
 
-const char* StateName(RoundState state) {
-  switch (state) {
-    case RoundState::kOpen:
-      return "open";
-    case RoundState::kCommitted:
-      return "committed";
-    case RoundState::kAborted:
-      return "aborted";
-  }
-  return "unknown";
-}
-
-void PrintCommittee(const wire::StatusReply& reply) {
-  const auto present =
-      std::count_if(reply.committee.begin(), reply.committee.end(),
-                    [](const wire::CommitteeMember& member) { return member.checked_in; });
-  std::printf("committee: %lld of %zu members\n", static_cast<long long>(present),
-              reply.committee.size());
-  for (const wire::CommitteeMember& member : reply.committee) {
-    if (!member.checked_in) std::printf("  absent: %s\n", ToHex(member.identity).c_str());
-  }
-}
-
-void PrintRounds(const wire::StatusReply& reply) {
-  std::printf("%6s  %-9s %8s %8s %9s %9s %8s  %s\n", "round", "state", "in sum", "invited",
-              "accuracy*", "up", "down", "seconds");
-  for (const RoundReport& round : reply.rounds) {
-    const uint64_t shares = round.invited == 0 ? 1 : round.invited;
-    const std::string cohorts = round.cohorts == 1
-                                    ? std::string()
-                                    : "  " + std::to_string(round.cohorts_committed) + " of " +
-                                          std::to_string(round.cohorts) + " cohorts";
-    std::printf("%6llu  %-9s %8u %8u %9s %9s %8s  %s%s%s%s\n",
-                static_cast<unsigned long long>(round.round), StateName(round.state),
-                round.contributors, round.invited,
-                round.evaluated == 0 ? "-" : Fixed(round.accuracy, 4).c_str(),
-                ReadableBytes(round.bytes_up / shares).c_str(),
-                ReadableBytes(round.bytes_down / shares).c_str(),
-                Fixed(static_cast<double>(round.duration_ms) / 1e3, 1).c_str(), cohorts.c_str(),
-                round.reason.empty() ? "" : "  ", round.reason.c_str());
-  }
-  std::printf(
-      "* measured by the clients on examples of theirs, of the model before the round; "
-      "up and down are a client's bytes\n");
-}
-
-void PrintEvidence(const wire::StatusReply& reply) {
-  std::printf("signed two different answers in one step:\n%6s %7s  %s\n", "round", "cohort",
-              "identity");
-  for (const Evidence& evidence : reply.evidence) {
-    std::printf("%6llu %7u  %s\n", static_cast<unsigned long long>(evidence.round), evidence.cohort,
-                ToHex(evidence.identity).c_str());
-  }
-}
+// How long each later look is waited for while somebody watches, who may want to leave.
+constexpr std::chrono::milliseconds kWatchDeadline{2'000};
 
 class ShowStatus final : public Command {
  public:
@@ -87,6 +37,10 @@ class ShowStatus final : public Command {
     app_.add_option("--rounds", rounds_, "How many of the last rounds to show.")
         ->check(CLI::Range(0U, limits::kStatusRoundsMax))
         ->capture_default_str();
+    app_.add_option("--task", task_, "Name of the task. Default: the coordinator's first.");
+    app_.add_flag("--watch", watch_,
+                  "Follow it: a screen that is drawn anew each second, until q or Ctrl-C; off a "
+                  "terminal a line whenever something changes.");
   }
   CLI::App& app() override { return app_; }
 
@@ -98,35 +52,55 @@ class ShowStatus final : public Command {
       CHORUS_TRY_ASSIGN(options.tls_roots_pem, ReadText(tls_authority_));
     }
     const std::unique_ptr<Transport> transport = client::NewGrpcTransport(std::move(options));
-    CHORUS_TRY_ASSIGN(wire::StatusReply reply, Ask(*transport, wire::StatusRequest{}));
-    const uint64_t first = reply.rounds_begun > rounds_ ? reply.rounds_begun - rounds_ + 1 : 1;
-    if (rounds_ > 0 && reply.rounds_begun > 0) {
-      const wire::StatusRequest request = {.first_round = first, .round_count = rounds_};
-      CHORUS_TRY_ASSIGN(reply, Ask(*transport, request));
+    if (watch_) {
+      return WatchStatus(server_, [&] {
+        Result<wire::StatusReply> reply = AskForRounds(*transport, kWatchRounds);
+        if (reply.ok()) deadline_ = kWatchDeadline;
+        return reply;
+      });
     }
-    std::printf("task %s: %llu of %u rounds committed, %llu begun\n", reply.task.c_str(),
-                static_cast<unsigned long long>(reply.rounds_committed), reply.rounds_wanted,
-                static_cast<unsigned long long>(reply.rounds_begun));
-    std::printf("clients: %u\n", reply.clients);
-    if (!reply.committee.empty()) PrintCommittee(reply);
-    std::printf("step: %s\n", reply.step.empty() ? "none" : reply.step.c_str());
-    if (!reply.rounds.empty()) PrintRounds(reply);
-    if (!reply.evidence.empty()) PrintEvidence(reply);
+    CHORUS_TRY_ASSIGN(const wire::StatusReply reply, AskForRounds(*transport, rounds_));
+    std::fputs(StatusText(reply).c_str(), stdout);
     return OkStatus();
   }
 
  private:
-  static Result<wire::StatusReply> Ask(Transport& transport, const wire::StatusRequest& request) {
-    CHORUS_TRY_ASSIGN(const Bytes reply, transport.Call(wire::kGetStatus, wire::Encode(request),
-                                                        limits::kCallDeadline));
+  // As many as a screen's curve shows.
+  static constexpr uint32_t kWatchRounds = 60;
+
+  Result<wire::StatusReply> Ask(Transport& transport, const wire::StatusRequest& request) const {
+    CHORUS_TRY_ASSIGN(const Bytes reply,
+                      transport.Call(wire::kGetStatus, wire::Encode(request), deadline_));
     return wire::Decode<wire::StatusReply>(reply);
+  }
+  // With the last so many rounds.
+  Result<wire::StatusReply> AskForRounds(Transport& transport, uint32_t count) const {
+    wire::StatusRequest request;
+    request.task = task_;
+    CHORUS_TRY_ASSIGN(wire::StatusReply reply, Ask(transport, request));
+    if (count == 0 || reply.rounds_begun == 0) return reply;
+    request.first_round = reply.rounds_begun > count ? reply.rounds_begun - count + 1 : 1;
+    std::vector<RoundReport> rounds;
+    // A reply has a page of them.
+    while (rounds.size() < count && request.first_round <= reply.rounds_begun) {
+      request.round_count = count - static_cast<uint32_t>(rounds.size());
+      CHORUS_TRY_ASSIGN(reply, Ask(transport, request));
+      if (reply.rounds.empty()) break;
+      request.first_round = reply.rounds.back().round + 1;
+      std::move(reply.rounds.begin(), reply.rounds.end(), std::back_inserter(rounds));
+    }
+    reply.rounds = std::move(rounds);
+    return reply;
   }
 
   CLI::App& app_;
   std::string server_;
+  std::string task_;
   std::string tls_authority_;
   bool plaintext_ = false;
   uint32_t rounds_ = 10;
+  bool watch_ = false;
+  std::chrono::milliseconds deadline_ = limits::kCallDeadline;
 };
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,11 +27,23 @@ struct TrainOptions {
   std::string server;
   std::string state;
   std::string policy;
+  std::string token;
+  std::vector<std::string> tasks;
   bool plaintext = false;
   bool leave_after_upload = false;
   std::string experiment;
   bool quiet = false;
 };
+
+// The login may write a new token at any time; one that cannot be read now is refused as none, and
+// the client tries again.
+Bytes TokenIn(const std::string& path) {
+  const Result<std::string> text = ReadText(path);
+  if (!text.ok()) return {};
+  std::string_view token = *text;
+  while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.remove_suffix(1);
+  return Bytes(token.begin(), token.end());
+}
 
 class Train final : public Command {
  public:
@@ -40,12 +54,22 @@ class Train final : public Command {
     app_.add_option("--keys", options_.keys,
                     "Folder of this client's identity, one of those that `keys client` made.")
         ->required();
-    app_.add_option("--server", options_.server, "HOST:PORT of the coordinator.")->required();
+    app_.add_option(
+            "--server", options_.server,
+            "HOST:PORT of the coordinator, or several with commas between them, of processes "
+            "that share a store.")
+        ->required();
     app_.add_option("--state", options_.state,
                     "Folder of the ledger of uploads; made when absent, and to be kept.")
         ->required();
     app_.add_option("--policy", options_.policy,
                     "Policy file: protobuf text of chorus.v1.Policy. Default: the built-in one.");
+    app_.add_option("--token", options_.token,
+                    "File with the session token of the game's login, for a coordinator that asks "
+                    "for one; read anew at each check-in.");
+    app_.add_option("--task", options_.tasks,
+                    "Name of a task to serve; may be repeated. Default: whichever the coordinator "
+                    "picks.");
     app_.add_flag("--plaintext", options_.plaintext,
                   "Connect without TLS: only over something that encrypts already.");
     app_.add_option("--experiment", options_.experiment,
@@ -87,10 +111,14 @@ class Train final : public Command {
     options.server = options_.server;
     options.plaintext = options_.plaintext;
     options.state_dir = options_.state;
+    options.tasks = options_.tasks;
     options.identity_seed = std::move(keys.identity_seed);
     options.certificate = std::move(keys.certificate);
     options.coordinator = keys.coordinator;
     options.tls_roots_pem = std::move(keys.tls_roots_pem);
+    options.tls_certificate_pem = std::move(keys.tls_certificate_pem);
+    options.tls_key_pem = std::move(keys.tls_key_pem);
+    if (!options_.token.empty()) options.token = [path = options_.token] { return TokenIn(path); };
     CHORUS_TRY_ASSIGN(options.policy, ReadPolicy(options_.policy));
     CHORUS_TRY(MakeFolder(options_.state, Access::kSecret));
     return options;

@@ -15,13 +15,18 @@
 #include <utility>
 
 #include "aggregation/protocols.h"
+#include "base/clock.h"
+#include "base/fiber.h"
 #include "base/limits.h"
 #include "base/random.h"
 #include "chorus/committee.h"
 #include "client/device_state.h"
 #include "client/experiment.h"
+#include "client/frame_budget.h"
 #include "client/grpc_transport.h"
+#include "client/held_start.h"
 #include "client/ledger.h"
+#include "client/servers.h"
 #include "client/session.h"
 #include "crypto/crypto.h"
 #include "trust/trust.h"
@@ -46,6 +51,14 @@ Status ValidateOptions(const ClientOptions& options, client::Role role) {
     return InvalidArgument("certificate names another key than identity_seed's");
   if (role == client::Role::kClient && options.state_dir.empty())
     return InvalidArgument("state_dir is empty");
+  if (options.training > TrainingPlace::kHostFrames)
+    return InvalidArgument("training is neither on the client's own thread nor in host frames");
+  if (options.training == TrainingPlace::kHostFrames && !Fiber::Supported())
+    return Status(Code::kUnimplemented,
+                  "this platform cannot leave training in the middle of a frame: train on the "
+                  "client's own thread");
+  if (options.tasks.size() > limits::kTasksMax)
+    return InvalidArgument("tasks names more tasks than a coordinator serves");
   if (!(options.policy.update_l2_norm_max > 0))
     return InvalidArgument("policy.update_l2_norm_max must be positive");
   return OkStatus();
@@ -53,19 +66,44 @@ Status ValidateOptions(const ClientOptions& options, client::Role role) {
 
 Status ValidateNetwork(const ClientOptions& options) {
   if (options.server.empty()) return InvalidArgument("server is empty: set host:port");
+  CHORUS_TRY(client::ServersOf(options.server));
   if (options.plaintext && !options.tls_roots_pem.empty())
     return InvalidArgument("plaintext and tls_roots_pem exclude each other: choose one");
   if (!options.plaintext && options.tls_roots_pem.empty())
     return InvalidArgument(
         "tls_roots_pem is empty: give the authority that signed the coordinator's certificate");
+  if (options.tls_certificate_pem.empty() != options.tls_key_pem.empty())
+    return InvalidArgument("tls_certificate_pem and tls_key_pem belong together: give both");
+  if (options.plaintext && !options.tls_certificate_pem.empty())
+    return InvalidArgument("plaintext and tls_certificate_pem exclude each other: choose one");
   return OkStatus();
 }
 
-// What a client trains with: its examples, or the host's own engine, which has them.
+// What a client trains with: its examples, or the host's own engine, which has them; and what holds
+// it from the start.
 struct Source {
   Examples examples;
   Trainer* trainer = nullptr;
+  client::HostState state = {};
 };
+
+constexpr uint64_t kExampleNumbersMax = limits::kExamplesBytesMax / sizeof(float);
+
+uint64_t NumbersOf(const Examples& examples) {
+  return uint64_t{examples.features.size()} + examples.targets.size() + examples.labels.size();
+}
+
+// Appends `more`, which is of the same kind.
+void Append(Examples& to, const Examples& more) {
+  to.features.insert(to.features.end(), more.features.begin(), more.features.end());
+  to.labels.insert(to.labels.end(), more.labels.begin(), more.labels.end());
+  to.targets.insert(to.targets.end(), more.targets.begin(), more.targets.end());
+}
+
+// How many a client may hold: what it trains with counts as its memory too.
+uint64_t NumbersMax(const ClientOptions& options) {
+  return std::min<uint64_t>(kExampleNumbersMax, options.memory_bytes_max / sizeof(float));
+}
 
 // What can be asked of examples before a task says what model they are for.
 Status ValidateExamples(const Examples& examples) {
@@ -79,8 +117,7 @@ Status ValidateExamples(const Examples& examples) {
     return InvalidArgument("the examples do not have one label each");
   if (examples.targets.size() % count != 0)
     return InvalidArgument("the examples do not have equally many targets each");
-  const uint64_t numbers = uint64_t{examples.features.size()} + examples.targets.size();
-  if (numbers + examples.labels.size() > limits::kExamplesBytesMax / sizeof(float))
+  if (NumbersOf(examples) > kExampleNumbersMax)
     return InvalidArgument("the examples are larger than a client may hold");
   const auto finite = [](float value) { return std::isfinite(value); };
   if (!std::all_of(examples.features.begin(), examples.features.end(), finite) ||
@@ -91,7 +128,8 @@ Status ValidateExamples(const Examples& examples) {
 
 }  // namespace
 
-// Everything but cancel_, events_ and the transport's Interrupt belongs to the thread once it runs.
+// Once it runs, everything belongs to the thread but what is marked as guarded, the cancel, the
+// budget and the transport's Interrupt.
 struct Client::Inside {
   Inside(std::unique_ptr<Transport> way, ClientOptions settings, Source data,
          std::unique_ptr<client::Ledger> book, const Clock& time)
@@ -101,13 +139,26 @@ struct Client::Inside {
         ledger(std::move(book)),
         state(client::DeviceState::InFiles(options.state_dir)),
         clock(time),
+        budget(options.training, &MonotonicNanoseconds),
+        inputs(source.examples.inputs),
+        numbers(NumbersOf(source.examples)),
+        labels_each(source.examples.labels.empty() ? 0 : 1),
+        targets_each(EachOf(source.examples)),
         rng(crypto::NewSystemRng()),
         seen_keys(limits::kSeenKeysOnDeviceMax) {}
   ~Inside();
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
 
+  static uint64_t EachOf(const Examples& examples) {
+    return examples.count() == 0 ? 0 : examples.targets.size() / examples.count();
+  }
+
   void Run();
+  void AskToStop();
+  void TakeFreshExamples();
+  Status Add(Examples examples);
+  void Hold(client::HostState said);
   void Step(const client::CallAction& call);
   void Step(const client::WaitAction& wait);
   void Step(const client::WorkAction& work);
@@ -116,38 +167,76 @@ struct Client::Inside {
 
   const std::unique_ptr<Transport> transport;
   const ClientOptions options;
-  const Source source;
+  Source source;
   const std::unique_ptr<client::Ledger> ledger;
   const std::unique_ptr<client::DeviceState> state;
   const Clock& clock;
+  client::FrameBudget budget;
+  const uint32_t inputs;        // of an example
+  uint64_t numbers;             // in all examples, those added too; guarded by `mutex`
+  const uint64_t labels_each;   // 0 or 1
+  const uint64_t targets_each;  // of an example
   const std::unique_ptr<Rng> rng;
   aggregation::SeenKeys seen_keys;
   std::unique_ptr<client::Session> session;
   bool stopped = false;
+  bool low_priority = false;
 
   Cancel cancel;
-  std::mutex mutex;  // guards events; a request to cancel is made under it, so no wait misses it
+  std::mutex model_mutex;  // guards the session's model, which changes while a reply is delivered
+  // Guards events, the examples added and `numbers`; a request to cancel is made under it, so no
+  // wait misses it.
+  std::mutex mutex;
   std::condition_variable changed;
   std::deque<ClientEvent> events;
+  Examples added;      // added by the host, and not yet among the source's
   std::thread thread;  // last: it uses all the others
 };
 
 Client::Inside::~Inside() {
+  AskToStop();
+  if (thread.joinable()) thread.join();
+}
+
+void Client::Inside::AskToStop() {
   {
     const std::lock_guard lock(mutex);
     cancel.Request();
   }
   changed.notify_all();
   transport->Interrupt();
-  if (thread.joinable()) thread.join();
+  budget.Close();
+}
+
+// Between rounds only: training reads the examples, and a round has judged them.
+void Client::Inside::TakeFreshExamples() {
+  const std::lock_guard lock(mutex);
+  Append(source.examples, added);
+  added = {};
+}
+
+Status Client::Inside::Add(Examples examples) {
+  if (source.trainer != nullptr)
+    return FailedPrecondition("this client's host trains by itself and has the examples");
+  CHORUS_TRY(ValidateExamples(examples));
+  if (examples.inputs != inputs || examples.labels.size() != labels_each * examples.count() ||
+      examples.targets.size() != targets_each * examples.count())
+    return InvalidArgument(
+        "the examples must have as many features and targets as the first ones, and labels if "
+        "those have");
+  const std::lock_guard lock(mutex);
+  const uint64_t numbers_max = NumbersMax(options);
+  if (numbers > numbers_max || NumbersOf(examples) > numbers_max - numbers)
+    return ResourceExhausted("the examples would be larger than memory_bytes_max allows");
+  numbers += NumbersOf(examples);
+  added.inputs = inputs;
+  Append(added, examples);
+  return OkStatus();
 }
 
 void Client::Inside::Run() {
-#ifdef __linux__
-  // On Linux this concerns the calling thread alone. Refused, the thread trains as it is.
-  (void)setpriority(PRIO_PROCESS, 0, kNiceness);
-#endif
   while (!stopped) {
+    budget.AwaitRelease(static_cast<uint32_t>(client::Hold::kPaused));
     const client::Action action = session->Next();
     Publish();
     std::visit([this](const auto& step) { Step(step); }, action);
@@ -156,25 +245,44 @@ void Client::Inside::Run() {
 }
 
 void Client::Inside::Step(const client::CallAction& call) {
-  session->Deliver(transport->Call(call.method, call.request, call.deadline));
+  if (session->resting()) {
+    budget.AwaitRelease(UINT32_MAX);
+    TakeFreshExamples();
+  } else if (call.of_model) {
+    // The invitation came while a call waited for it.
+    budget.AwaitRelease(UINT32_MAX);
+  }
+  Result<Bytes> reply = transport->Call(call.method, call.request, call.deadline);
+  budget.AwaitRelease(static_cast<uint32_t>(client::Hold::kPaused));
+  const std::lock_guard lock(model_mutex);
+  session->Deliver(std::move(reply));
 }
 
 void Client::Inside::Step(const client::WaitAction& wait) {
+  if (wait.hang_up) transport->HangUp();
   const Time left = wait.until - clock.Now();
   std::unique_lock lock(mutex);
   changed.wait_for(lock, left, [this] { return cancel.requested(); });
 }
 
-void Client::Inside::Step(const client::WorkAction&) { session->Work(); }
+// From the first round on the thread yields to the game. Until then it computes next to nothing,
+// and a busy device shall not keep it from checking in.
+void Client::Inside::Step(const client::WorkAction&) {
+#ifdef __linux__
+  // On Linux this concerns the calling thread alone. Refused, the thread trains as it is.
+  if (!std::exchange(low_priority, true)) (void)setpriority(PRIO_PROCESS, 0, kNiceness);
+#endif
+  session->Work();
+}
 
 void Client::Inside::Step(const client::StopAction&) { stopped = true; }
 
 void Client::Inside::Publish() {
-  std::vector<ClientEvent> fresh = session->TakeEvents();
-  if (fresh.empty()) return;
+  std::vector<ClientEvent> taken = session->TakeEvents();
+  if (taken.empty()) return;
   {
     const std::lock_guard lock(mutex);
-    for (ClientEvent& event : fresh) events.push_back(std::move(event));
+    for (ClientEvent& event : taken) events.push_back(std::move(event));
     while (events.size() > limits::kEventsMax) events.pop_front();
   }
   changed.notify_all();
@@ -192,17 +300,53 @@ std::vector<ClientEvent> Client::Poll(std::chrono::milliseconds wait) {
   return events;
 }
 
-// The one way in: every kind of start ends here, its options' network part checked already.
+Status Client::Work(std::chrono::microseconds budget) { return inside_->budget.Spend(budget); }
+
+void Client::Inside::Hold(client::HostState said) {
+  budget.Set(client::Hold::kPaused, said.paused);
+  budget.Set(client::Hold::kDeferred, (said.signals & options.defer_on) != 0);
+}
+
+void Client::Pause() { inside_->budget.Set(client::Hold::kPaused, true); }
+
+void Client::Resume() { inside_->budget.Set(client::Hold::kPaused, false); }
+
+void Client::SetSignals(uint32_t signals) {
+  inside_->budget.Set(client::Hold::kDeferred, (signals & inside_->options.defer_on) != 0);
+}
+
+void Client::Stop() { inside_->AskToStop(); }
+
+Status Client::AddExamples(Examples examples) { return inside_->Add(std::move(examples)); }
+
+Result<HeldModel> Client::CopyModel() const {
+  const std::unique_lock lock(inside_->model_mutex, std::try_to_lock);
+  if (!lock.owns_lock())
+    return Unavailable("the model is being replaced at this moment: ask again in a later frame");
+  const std::optional<client::ModelView> model = inside_->session->model();
+  if (!model.has_value())
+    return NotFound("this client has fetched no model yet: wait until a round has invited it");
+  return HeldModel{.spec = *model->spec,
+                   .weights = Weights(model->weights.begin(), model->weights.end()),
+                   .round = model->round};
+}
+
+// The one way in: every kind of start ends here, its options' network part checked already. Options
+// and sources are taken when nothing can fail any more, so that a start can be tried again.
 struct client::Starter {
   static Result<std::unique_ptr<Client>> Start(std::unique_ptr<Transport> transport,
-                                               ClientOptions options, Source source,
+                                               ClientOptions&& options, Source&& source,
                                                const IdentityVerifier& verifier, const Clock& clock,
                                                LogSink& log, std::optional<ExperimentSeed> seed) {
     CHORUS_TRY(ValidateOptions(options, Role::kClient));
     if (source.trainer == nullptr) CHORUS_TRY(ValidateExamples(source.examples));
+    if (NumbersOf(source.examples) > NumbersMax(options))
+      return ResourceExhausted("the examples are larger than memory_bytes_max allows");
     CHORUS_TRY_ASSIGN(std::unique_ptr<Ledger> ledger, Ledger::Open(options.state_dir));
+    const HostState held = source.state;
     auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(options),
                                                    std::move(source), std::move(ledger), clock);
+    inside->Hold(held);
     return Run(std::move(inside), Role::kClient, verifier, log, std::move(seed));
   }
 
@@ -215,6 +359,7 @@ struct client::Starter {
     if (transport == nullptr) {
       CHORUS_TRY(ValidateNetwork(common));
       transport = NewGrpcTransport({.server = common.server,
+                                    .spread = common.certificate,
                                     .tls_roots_pem = common.tls_roots_pem,
                                     .plaintext = common.plaintext});
     }
@@ -238,7 +383,8 @@ struct client::Starter {
                                        .ledger = inside->ledger.get(),
                                        .cancel = &inside->cancel,
                                        .experiment = std::move(seed),
-                                       .seen_keys = &inside->seen_keys});
+                                       .seen_keys = &inside->seen_keys,
+                                       .budget = &inside->budget});
     Client::Inside& running = *inside;
     inside->thread = std::thread([&running] { running.Run(); });
     return std::unique_ptr<Client>(new Client(std::move(inside)));
@@ -258,14 +404,18 @@ struct client::Starter {
     return common;
   }
 
-  static Result<std::unique_ptr<Client>> StartGrpc(ClientOptions options, Source source,
+  static Result<std::unique_ptr<Client>> StartGrpc(ClientOptions&& options, Source&& source,
                                                    const IdentityVerifier& verifier,
                                                    const Clock& clock, LogSink& log,
                                                    std::optional<ExperimentSeed> seed) {
     CHORUS_TRY(ValidateNetwork(options));
-    std::unique_ptr<Transport> transport = NewGrpcTransport({.server = options.server,
-                                                             .tls_roots_pem = options.tls_roots_pem,
-                                                             .plaintext = options.plaintext});
+    std::unique_ptr<Transport> transport =
+        NewGrpcTransport({.server = options.server,
+                          .spread = options.certificate,
+                          .tls_roots_pem = options.tls_roots_pem,
+                          .tls_certificate_pem = options.tls_certificate_pem,
+                          .tls_key_pem = options.tls_key_pem,
+                          .plaintext = options.plaintext});
     return Start(std::move(transport), std::move(options), std::move(source), verifier, clock, log,
                  std::move(seed));
   }
@@ -303,6 +453,21 @@ Result<std::unique_ptr<Client>> Client::StartOver(std::unique_ptr<Transport> tra
   return client::Starter::Start(std::move(transport), std::move(options),
                                 {.examples = {}, .trainer = &trainer}, verifier, clock, log,
                                 std::nullopt);
+}
+
+Status client::CheckOptions(const ClientOptions& options) {
+  CHORUS_TRY(ValidateNetwork(options));
+  return ValidateOptions(options, Role::kClient);
+}
+
+Result<std::unique_ptr<Client>> client::StartHeld(ClientOptions& options, Examples& examples,
+                                                  HostState state, const IdentityVerifier& verifier,
+                                                  const Clock& clock, LogSink& log) {
+  Source source{.examples = std::move(examples), .trainer = nullptr, .state = state};
+  Result<std::unique_ptr<Client>> client =
+      Starter::StartGrpc(std::move(options), std::move(source), verifier, clock, log, std::nullopt);
+  if (!client.ok()) examples = std::move(source.examples);  // NOLINT(tidy): a failure took nothing.
+  return client;
 }
 
 Result<std::unique_ptr<Client>> client::StartExperiment(ClientOptions options, Examples examples,

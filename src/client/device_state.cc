@@ -5,17 +5,11 @@
 // shows damage and not malice: whoever controls the folder controls what is in it.
 #include "client/device_state.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <map>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "base/codec.h"
@@ -60,7 +54,7 @@ Digest ChecksumOf(BytesView header, const DeviceRecord& record) {
 
 class FileState final : public DeviceState {
  public:
-  explicit FileState(std::string directory);
+  FileState(Disk& disk, std::string directory);
 
   Result<std::optional<DeviceRecord>> Find(const RecordKey& key) const override;
   Status Keep(const RecordKey& key, DeviceRecord record) override;
@@ -72,6 +66,7 @@ class FileState final : public DeviceState {
   Status WriteNew(const std::string& path, const RecordKey& key, const DeviceRecord& record) const;
   Status MakeRoom(const std::string& path) const;
 
+  Disk& disk_;
   const std::string directory_;
 };
 
@@ -83,18 +78,18 @@ Status Damaged() {
 }
 
 Result<std::optional<DeviceRecord>> FileState::Find(const RecordKey& key) const {
-  const File file = OpenFile(PathOf(key.task), O_RDONLY);
-  if (!file.open()) {
-    if (errno == ENOENT) return std::optional<DeviceRecord>();
-    return ReadError(errno);
+  const Opened opened = disk_.Open(PathOf(key.task), Opening::kRead);
+  if (opened.file == nullptr) {
+    if (opened.error == ENOENT) return std::optional<DeviceRecord>();
+    return ReadError(opened.error);
   }
-  struct stat facts {};
-  if (fstat(file.descriptor(), &facts) != 0) return ReadError(errno);
-  const auto size_bytes = static_cast<uint64_t>(facts.st_size);
+  const File& file = *opened.file;
+  uint64_t size_bytes = 0;
+  if (const int error = file.SizeBytes(size_bytes); error != 0) return ReadError(error);
   const Bytes expected = HeaderOf(key);
   Bytes header(expected.size());
   if (size_bytes < header.size() + kDigestBytes) return Damaged();
-  if (const int error = ReadAt(file, 0, header); error != 0) return ReadError(error);
+  if (const int error = file.Read(0, header); error != 0) return ReadError(error);
   // A header that is damaged looks like another model's, and is as useless.
   if (header != expected) return std::optional<DeviceRecord>();
   const uint64_t numbers = key.personal_count + key.control_count;
@@ -106,7 +101,7 @@ Result<std::optional<DeviceRecord>> FileState::Find(const RecordKey& key) const 
   Digest checksum{};
   uint64_t offset = header.size();
   for (const std::span<uint8_t> part : {personal, control, std::span<uint8_t>(checksum)}) {
-    if (const int error = ReadAt(file, offset, part); error != 0) return ReadError(error);
+    if (const int error = file.Read(offset, part); error != 0) return ReadError(error);
     offset += part.size();
   }
   if (ChecksumOf(header, record) != checksum) return Damaged();
@@ -115,51 +110,47 @@ Result<std::optional<DeviceRecord>> FileState::Find(const RecordKey& key) const 
 
 // Where `path` would be one file too many, the one that was written longest ago goes.
 Status FileState::MakeRoom(const std::string& path) const {
-  std::error_code error;
-  if (std::filesystem::exists(path, error)) return OkStatus();
-  std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> kept;
-  std::filesystem::directory_iterator entry(directory_, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (!name.starts_with(kPrefix) || name.ends_with(kUnfinished)) continue;
-    std::error_code gone;
-    const auto written = std::filesystem::last_write_time(entry->path(), gone);
-    if (!gone) kept.emplace_back(written, entry->path());
+  std::vector<DirectoryEntry> entries;
+  if (const int error = disk_.List(directory_, entries); error != 0) return WriteError(error);
+  std::vector<std::pair<int64_t, std::string>> kept;
+  for (const DirectoryEntry& entry : entries) {
+    if (!entry.name.starts_with(kPrefix) || entry.name.ends_with(kUnfinished)) continue;
+    kept.emplace_back(entry.written, directory_ + "/" + entry.name);
+    if (kept.back().second == path) return OkStatus();
   }
-  if (error) return WriteError(error.value());
   std::sort(kept.begin(), kept.end());
   for (size_t i = 0; i + limits::kDeviceStatesMax <= kept.size(); ++i) {
-    if (!std::filesystem::remove(kept[i].second, error) && error) return WriteError(error.value());
+    const int error = disk_.Remove(kept[i].second);
+    if (error != 0 && error != ENOENT) return WriteError(error);
   }
   return OkStatus();
 }
 
 // What a process that died while it wrote has left holds what the device learned, and goes. What
 // cannot be removed is in nobody's way: the next writing begins the file anew.
-FileState::FileState(std::string directory) : directory_(std::move(directory)) {
-  std::error_code error;
-  std::vector<std::filesystem::path> stale;
-  std::filesystem::directory_iterator entry(directory_, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) stale.push_back(entry->path());
+FileState::FileState(Disk& disk, std::string directory)
+    : disk_(disk), directory_(std::move(directory)) {
+  std::vector<DirectoryEntry> entries;
+  if (disk_.List(directory_, entries) != 0) return;
+  for (const DirectoryEntry& entry : entries) {
+    if (entry.name.starts_with(kPrefix) && entry.name.ends_with(kUnfinished))
+      (void)disk_.Remove(directory_ + "/" + entry.name);
   }
-  for (const std::filesystem::path& path : stale) std::filesystem::remove(path, error);
 }
 
 Status FileState::WriteNew(const std::string& path, const RecordKey& key,
                            const DeviceRecord& record) const {
   const Bytes header = HeaderOf(key);
   const Digest checksum = ChecksumOf(header, record);
-  const File file = OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC);
-  if (!file.open()) return WriteError(errno);
+  const Opened opened = disk_.Open(path, Opening::kReplace);
+  if (opened.file == nullptr) return WriteError(opened.error);
   uint64_t offset = 0;
   for (const BytesView part : {BytesView(header), BytesOf(record.personal.get()),
                                BytesOf(record.control.get()), BytesView(checksum)}) {
-    if (const int error = WriteAt(file, offset, part); error != 0) return WriteError(error);
+    if (const int error = opened.file->Write(offset, part); error != 0) return WriteError(error);
     offset += part.size();
   }
-  if (const int error = Sync(file); error != 0) return WriteError(error);
+  if (const int error = opened.file->Sync(); error != 0) return WriteError(error);
   return OkStatus();
 }
 
@@ -169,12 +160,14 @@ Status FileState::Keep(const RecordKey& key, DeviceRecord record) {
   const std::string unfinished = path + std::string(kUnfinished);
   Status kept = WriteNew(unfinished, key, record);
   if (kept.ok()) kept = MakeRoom(path);
-  if (kept.ok() && std::rename(unfinished.c_str(), path.c_str()) != 0) kept = WriteError(errno);
+  if (kept.ok()) {
+    if (const int error = disk_.Rename(unfinished, path); error != 0) kept = WriteError(error);
+  }
   if (!kept.ok()) {
-    std::remove(unfinished.c_str());
+    (void)disk_.Remove(unfinished);  // what stays goes when the state is opened again
     return kept;
   }
-  if (const int error = SyncDirectory(directory_); error != 0) return WriteError(error);
+  if (const int error = disk_.SyncDirectory(directory_); error != 0) return WriteError(error);
   return OkStatus();
 }
 
@@ -217,7 +210,11 @@ Weights& PrivateWeights::Reset(std::span<const float> from) {
 }
 
 std::unique_ptr<DeviceState> DeviceState::InFiles(std::string directory) {
-  return std::make_unique<FileState>(std::move(directory));
+  return InFiles(SystemDisk(), std::move(directory));
+}
+
+std::unique_ptr<DeviceState> DeviceState::InFiles(Disk& disk, std::string directory) {
+  return std::make_unique<FileState>(disk, std::move(directory));
 }
 
 std::unique_ptr<DeviceState> DeviceState::InMemory() { return std::make_unique<MemoryState>(); }

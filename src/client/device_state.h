@@ -16,6 +16,8 @@
 
 namespace chorus::client {
 
+class Disk;
+
 // Numbers that hold what this device learned: wiped when they go. Movable, not copyable.
 class PrivateWeights {
  public:
@@ -64,6 +66,8 @@ class DeviceState {
   // once its successor is on disk. At most limits::kDeviceStatesMax are kept: the one that was
   // written longest ago makes room.
   static std::unique_ptr<DeviceState> InFiles(std::string directory);
+  // Likewise on `disk`, which must outlive it.
+  static std::unique_ptr<DeviceState> InFiles(Disk& disk, std::string directory);
   // In memory, for tests and simulation.
   static std::unique_ptr<DeviceState> InMemory();
   virtual ~DeviceState() = default;

@@ -1,10 +1,6 @@
 #include "client/evidence.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 
 #include "base/codec.h"
 #include "base/limits.h"
@@ -45,27 +41,31 @@ Status Trouble(int error) {
 }  // namespace
 
 Status KeepEvidence(const std::string& directory, const Evidence& evidence) {
-  const File file = OpenFile(directory + "/evidence", O_RDWR | O_CREAT);
-  if (!file.open()) return Trouble(errno);
-  struct stat info {};
-  if (fstat(file.descriptor(), &info) != 0) return Trouble(errno);
-  uint64_t size = static_cast<uint64_t>(info.st_size);
+  return KeepEvidence(SystemDisk(), directory, evidence);
+}
+
+Status KeepEvidence(Disk& disk, const std::string& directory, const Evidence& evidence) {
+  const Opened opened = disk.Open(directory + "/evidence", Opening::kEnsure);
+  if (opened.file == nullptr) return Trouble(opened.error);
+  File& file = *opened.file;
+  uint64_t size = 0;
+  if (const int error = file.SizeBytes(size); error != 0) return Trouble(error);
   const Bytes header = Header();
   if (size < kHeaderBytes) {  // new, or its maker was cut short before the first record
-    if (const int error = WriteAt(file, 0, header); error != 0) return Trouble(error);
+    if (const int error = file.Write(0, header); error != 0) return Trouble(error);
     size = kHeaderBytes;
   } else {
     Bytes found(kHeaderBytes);
-    if (const int error = ReadAt(file, 0, found); error != 0) return Trouble(error);
+    if (const int error = file.Read(0, found); error != 0) return Trouble(error);
     if (found != header) return DataLoss("the file of evidence is not one of this version");
   }
   // A record that a crash cut short goes: the next one is written over it.
   size -= (size - kHeaderBytes) % kRecordBytes;
   if (size + kRecordBytes > kFileBytesMax)
     return ResourceExhausted("there is evidence enough against this coordinator");
-  int error = WriteAt(file, size, Encode(evidence));
-  if (error == 0) error = Sync(file);
-  if (error == 0) error = SyncDirectory(directory);
+  int error = file.Write(size, Encode(evidence));
+  if (error == 0) error = file.Sync();
+  if (error == 0) error = disk.SyncDirectory(directory);
   return error == 0 ? OkStatus() : Trouble(error);
 }
 

@@ -12,6 +12,8 @@
 
 namespace chorus::client {
 
+class Disk;
+
 // The coordinator signed two rosters for one session [specification 3.7, before Choose].
 struct Evidence {
   int64_t unix_seconds = 0;  // when it was found, by this device's clock
@@ -26,5 +28,7 @@ struct Evidence {
 // limits::kEvidenceRecordsMax are there already, which say enough; kDataLoss: the file is none of
 // ours, and is left alone; kUnavailable: it cannot be written, with the reason.
 Status KeepEvidence(const std::string& directory, const Evidence& evidence);
+// Likewise on `disk`.
+Status KeepEvidence(Disk& disk, const std::string& directory, const Evidence& evidence);
 
 }  // namespace chorus::client

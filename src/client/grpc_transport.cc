@@ -10,13 +10,16 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
+#include <charconv>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/limits.h"
+#include "client/servers.h"
 
 namespace chorus::client {
 namespace {
@@ -31,6 +34,8 @@ constexpr int kReconnectFirstMs = 100;
 constexpr int kReconnectMaxMs = 5'000;
 // What gRPC calls its smallest backoff is really how long one attempt to connect may take.
 constexpr int kConnectTimeoutMs = 10'000;
+// One failure may be a stutter, and going on to another server costs the round in flight.
+constexpr uint32_t kFailuresAtOne = 2;
 
 grpc::ChannelArguments ArgumentsOfChannel() {
   grpc::ChannelArguments arguments;
@@ -73,6 +78,21 @@ Status StatusOf(const grpc::Status& status) {
   return Status(code, CleanReason(status.error_message()));
 }
 
+// What the server says to wait before the next try, as gRPC's own retries would read it [gRFC A6];
+// 0 when it says nothing that makes sense.
+std::chrono::milliseconds RetryAfterIn(const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto found = trailers.find(limits::kRetryAfterKey.data());
+  if (found == trailers.end()) return std::chrono::milliseconds{0};
+  const char* const begin = found->second.data();
+  const char* const end = begin + found->second.size();
+  int64_t wait = 0;
+  const std::from_chars_result read = std::from_chars(begin, end, wait);
+  if (read.ec != std::errc() || read.ptr != end) return std::chrono::milliseconds{0};
+  return std::clamp(std::chrono::milliseconds{wait}, std::chrono::milliseconds{0},
+                    std::chrono::milliseconds{limits::kStayAwayMax});
+}
+
 Result<Bytes> BytesOf(const grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
   if (!buffer.Dump(&slices).ok()) return DataLoss("the answer cannot be read");
@@ -84,7 +104,13 @@ Result<Bytes> BytesOf(const grpc::ByteBuffer& buffer) {
 
 class GrpcTransport final : public Transport {
  public:
-  explicit GrpcTransport(const GrpcTransportOptions& options) : stub_(Connect(options)) {}
+  explicit GrpcTransport(GrpcTransportOptions options) : options_(std::move(options)) {
+    // Of a list that makes no sense the whole is the address, and gRPC says what is wrong with it.
+    const Result<std::vector<std::string>> servers = ServersOf(options_.server);
+    servers_ = servers.ok() ? SpreadOver(*servers, options_.spread) : std::vector{options_.server};
+    options_.spread = {};
+    stub_.emplace(Connect(options_, servers_.front()));
+  }
 
   Result<Bytes> Call(std::string_view method, BytesView request,
                      std::chrono::milliseconds deadline) override {
@@ -108,20 +134,27 @@ class GrpcTransport final : public Transport {
     context_ = &context;
     done_ = false;
     lock.unlock();
-    stub_.UnaryCall(&context, path, grpc::StubOptions(), &message, &answer,
-                    [this, &status](grpc::Status outcome) {
-                      const std::lock_guard hold(mutex_);
-                      status = std::move(outcome);
-                      done_ = true;
-                      changed_.notify_one();
-                    });
+    if (!stub_) stub_.emplace(Connect(options_, servers_[at_]));
+    stub_->UnaryCall(&context, path, grpc::StubOptions(), &message, &answer,
+                     [this, &status](grpc::Status outcome) {
+                       const std::lock_guard hold(mutex_);
+                       status = std::move(outcome);
+                       done_ = true;
+                       changed_.notify_one();
+                     });
     // gRPC always completes a call that has a deadline, and at once after TryCancel.
     lock.lock();
     changed_.wait(lock, [this] { return done_; });
     context_ = nullptr;
     if (interrupted_) return Interrupted();
-    if (!status.ok()) return StatusOf(status);
-    return BytesOf(answer);
+    lock.unlock();
+    if (status.ok()) {
+      failures_ = 0;
+      return BytesOf(answer);
+    }
+    const Status failed = StatusOf(status).RetryAfter(RetryAfterIn(context));
+    GoOn(failed.code());
+    return failed;
   }
 
   void Interrupt() override {
@@ -130,22 +163,39 @@ class GrpcTransport final : public Transport {
     if (context_ != nullptr) context_->TryCancel();
   }
 
+  void HangUp() override { stub_.reset(); }
+
  private:
   static constexpr int64_t kDeadlineMsMax = 24 * 3'600 * 1'000;
 
   static Status Interrupted() { return Cancelled("the transport was told to stop"); }
 
+  // To the next server where this one does not answer.
+  void GoOn(Code code) {
+    const bool silent = code == Code::kUnavailable || code == Code::kDeadlineExceeded;
+    failures_ = silent ? failures_ + 1 : 0;
+    if (failures_ < kFailuresAtOne || servers_.size() == 1) return;
+    failures_ = 0;
+    at_ = (at_ + 1) % servers_.size();
+    stub_.emplace(Connect(options_, servers_[at_]));
+  }
+
   static std::shared_ptr<grpc::Channel> Connect(  // NOLINT(tidy): gRPC hands channels out shared.
-      const GrpcTransportOptions& options) {
+      const GrpcTransportOptions& options, const std::string& server) {
     grpc::SslCredentialsOptions tls;
     tls.pem_root_certs = options.tls_roots_pem;
+    tls.pem_cert_chain = options.tls_certificate_pem;
+    tls.pem_private_key = options.tls_key_pem;
     return grpc::CreateCustomChannel(
-        options.server,
-        options.plaintext ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls),
+        server, options.plaintext ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls),
         ArgumentsOfChannel());
   }
 
-  grpc::GenericStub stub_;
+  GrpcTransportOptions options_;
+  std::vector<std::string> servers_;  // in the order in which they are called
+  size_t at_ = 0;
+  uint32_t failures_ = 0;                  // in a row, at this one
+  std::optional<grpc::GenericStub> stub_;  // none while hung up
   std::mutex mutex_;
   std::condition_variable changed_;
   grpc::ClientContext* context_ = nullptr;  // of the call under way
@@ -156,7 +206,7 @@ class GrpcTransport final : public Transport {
 }  // namespace
 
 std::unique_ptr<Transport> NewGrpcTransport(GrpcTransportOptions options) {
-  return std::make_unique<GrpcTransport>(options);
+  return std::make_unique<GrpcTransport>(std::move(options));
 }
 
 }  // namespace chorus::client

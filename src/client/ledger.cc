@@ -6,18 +6,11 @@
 // replaced by an older copy of itself: whoever controls the folder controls the ledger.
 #include "client/ledger.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "base/codec.h"
@@ -34,6 +27,8 @@ constexpr size_t kHeaderBytes = 16;
 constexpr size_t kChecksumBytes = 16;
 constexpr size_t kContentBytes = 1 + 16 + 8 + 32 + 8;
 constexpr size_t kRecordBytes = kContentBytes + kChecksumBytes;
+// The least that a disk writes as a whole; what writes more does so in multiples.
+constexpr size_t kSectorBytes = 512;
 // From so many records on, attempts that no longer matter are worth a rewrite.
 constexpr uint64_t kCompactFrom = 4'096;
 // Attempts count against their day and the one after it: a clock that is set back by a time zone
@@ -95,18 +90,20 @@ Status SystemError(std::string_view what, int error) {
   return FileError("the ledger cannot be " + std::string(what), error);
 }
 
-Status KeepFolder(const std::string& directory) {
-  if (const int error = SyncDirectory(directory); error != 0) return SystemError("kept", error);
+Status KeepFolder(Disk& disk, const std::string& directory) {
+  if (const int error = disk.SyncDirectory(directory); error != 0)
+    return SystemError("kept", error);
   return OkStatus();
 }
 
 class FileLedger final : public Ledger {
  public:
-  FileLedger(std::string directory, File lock)
-      : directory_(std::move(directory)), lock_(std::move(lock)) {}
+  FileLedger(Disk& disk, std::string directory, std::unique_ptr<File> lock)
+      : disk_(disk), directory_(std::move(directory)), lock_(std::move(lock)) {}
 
   Status Load();
 
+  Status PermitAttempt(const TaskId& task, uint64_t round, int64_t day) const override;
   Status NoteAttempt(const TaskId& task, uint64_t round, int64_t day) override;
   Status PermitUpload(const TaskId& task, uint64_t round, const Digest& model_hash,
                       uint32_t uploads_per_model_max) const override;
@@ -127,9 +124,10 @@ class FileLedger final : public Ledger {
   void Index(const Record& record);
   uint64_t compact_at() const { return std::max(kCompactFrom, 2 * uploads_); }
 
+  Disk& disk_;
   const std::string directory_;
-  const File lock_;  // holds the lock for as long as this lives
-  File file_;
+  const std::unique_ptr<File> lock_;  // holds the lock for as long as this lives
+  std::unique_ptr<File> file_;
   uint64_t length_ = 0;  // of the file's sound part
   Checksum checksum_{};  // of the last record
   Status trouble_;       // not ok: the file's state is unknown and the object is spent
@@ -154,22 +152,27 @@ void FileLedger::Index(const Record& record) {
   ++uploads_by_model_[record.model];
 }
 
-// Whether a crash left `record`, the last of the file: the length was on disk before the content
-// was, which then reads as zeros. No sound record is all zeros.
-bool NeverWritten(BytesView record) {
-  return std::all_of(record.begin(), record.end(), [](uint8_t byte) { return byte == 0; });
+// Whether a crash left `record`, the last of the file, at `offset` in it: the length was on disk
+// before the content was, or before one of the two sectors that it lies across, and what was not
+// written reads as zeros. No sound record begins with a zero.
+bool NeverWritten(BytesView record, uint64_t offset) {
+  const auto zeros = [](BytesView bytes) {
+    return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+  };
+  const uint64_t sector = kSectorBytes - offset % kSectorBytes;
+  if (sector >= record.size()) return zeros(record);
+  return zeros(record.first(sector)) || zeros(record.subspan(sector));
 }
 
 // Reads the open file from its start, checks the chain and leaves length_ and checksum_ at its
 // sound end.
 Result<std::vector<Record>> FileLedger::ReadRecords() {
-  struct stat info {};
-  if (fstat(file_.descriptor(), &info) != 0) return SystemError("read", errno);
-  const uint64_t size = static_cast<uint64_t>(info.st_size);
+  uint64_t size = 0;
+  if (const int error = file_->SizeBytes(size); error != 0) return SystemError("read", error);
   if (size > kHeaderBytes + uint64_t{limits::kLedgerEntriesMax} * kRecordBytes + kRecordBytes)
     return DataLoss("the ledger is larger than any ledger can be");
   Bytes bytes(size);
-  if (const int error = ReadAt(file_, 0, bytes); error != 0) return SystemError("read", error);
+  if (const int error = file_->Read(0, bytes); error != 0) return SystemError("read", error);
   BytesView rest = bytes;
   const Bytes header = Header();
   if (rest.size() < kHeaderBytes || !std::equal(header.begin(), header.end(), rest.begin()))
@@ -183,7 +186,7 @@ Result<std::vector<Record>> FileLedger::ReadRecords() {
     const Checksum expected = ChecksumOf(checksum, content);
     const BytesView found = rest.subspan(kContentBytes, kChecksumBytes);
     if (!std::equal(expected.begin(), expected.end(), found.begin())) {
-      if (rest.size() < 2 * kRecordBytes && NeverWritten(rest)) break;
+      if (rest.size() < 2 * kRecordBytes && NeverWritten(rest, size - rest.size())) break;
       return DataLoss("the ledger of uploads is damaged: a record's checksum is wrong");
     }
     CHORUS_TRY_ASSIGN(const Record record, DecodeRecord(content));
@@ -197,13 +200,21 @@ Result<std::vector<Record>> FileLedger::ReadRecords() {
 }
 
 Status FileLedger::Load() {
-  file_ = OpenFile(Path("ledger"), O_RDWR);
-  if (!file_.open() && errno != ENOENT) return SystemError("opened", errno);
-  if (!file_.open()) CHORUS_TRY(Replace({}));
+  Opened opened = disk_.Open(Path("ledger"), Opening::kUpdate);
+  if (opened.error != 0 && opened.error != ENOENT) return SystemError("opened", opened.error);
+  file_ = std::move(opened.file);
+  if (file_ == nullptr) CHORUS_TRY(Replace({}));
   CHORUS_TRY_ASSIGN(const std::vector<Record> records, ReadRecords());
-  // What a crash cut short goes now, so that the next record does not land behind it.
-  if (const int error = Truncate(file_, length_); error != 0) return SystemError("repaired", error);
-  if (const int error = Sync(file_); error != 0) return SystemError("repaired", error);
+  // What a crash cut short goes now, so that the next record does not land behind it. Where nothing
+  // was, the length stays alone: should the power fail now, a length that reached the disk before
+  // the last record did would look like damage.
+  uint64_t size = 0;
+  int cut = file_->SizeBytes(size);
+  if (cut == 0 && size != length_) cut = file_->Truncate(length_);
+  if (cut != 0) return SystemError("repaired", cut);
+  if (const int error = file_->Sync(); error != 0) return SystemError("repaired", error);
+  // A process that died between renaming the file and this has left a name that is not durable.
+  CHORUS_TRY(KeepFolder(disk_, directory_));
   for (const Record& record : records) Index(record);
   return OkStatus();
 }
@@ -213,8 +224,9 @@ Status FileLedger::Load() {
 Status FileLedger::Replace(const std::vector<Record>& records) {
   const std::string path = Path("ledger");
   const std::string fresh_path = Path("ledger.new");
-  File fresh = OpenFile(fresh_path, O_RDWR | O_CREAT | O_TRUNC);
-  if (!fresh.open()) return SystemError("made", errno);
+  Opened opened = disk_.Open(fresh_path, Opening::kReplace);
+  if (opened.file == nullptr) return SystemError("made", opened.error);
+  std::unique_ptr<File> fresh = std::move(opened.file);
   Writer writer;
   writer.Raw(Header());
   Checksum checksum = FirstChecksum();
@@ -223,18 +235,18 @@ Status FileLedger::Replace(const std::vector<Record>& records) {
     checksum = ChecksumOf(checksum, content);
     writer.Raw(content).Raw(checksum);
   }
-  int error = WriteAt(fresh, 0, writer.view());
-  if (error == 0) error = Sync(fresh);
-  if (error == 0 && rename(fresh_path.c_str(), path.c_str()) != 0) error = errno;
+  int error = fresh->Write(0, writer.view());
+  if (error == 0) error = fresh->Sync();
+  if (error == 0) error = disk_.Rename(fresh_path, path);
   if (error != 0) {
-    unlink(fresh_path.c_str());
+    (void)disk_.Remove(fresh_path);  // what stays is written over by the next
     return SystemError("written", error);
   }
   file_ = std::move(fresh);
   length_ = writer.view().size();
   checksum_ = checksum;
   // Without this a crash may bring the old file back, and with it an old end of the chain.
-  trouble_ = KeepFolder(directory_);
+  trouble_ = KeepFolder(disk_, directory_);
   return trouble_;
 }
 
@@ -247,13 +259,13 @@ Status FileLedger::Append(const Record& record) {
   const Checksum checksum = ChecksumOf(checksum_, content);
   Writer writer;
   writer.Raw(content).Raw(checksum);
-  const int write_error = WriteAt(file_, length_, writer.view());
-  const int sync_error = write_error == 0 ? Sync(file_) : 0;
+  const int write_error = file_->Write(length_, writer.view());
+  const int sync_error = write_error == 0 ? file_->Sync() : 0;
   if (write_error != 0 || sync_error != 0) {
     const Status failure = SystemError("written", write_error != 0 ? write_error : sync_error);
     // Half a record must not poison later ones. After a failed fsync nobody knows what the disk
     // holds, so nothing is written there again before the file was read anew.
-    if (Truncate(file_, length_) != 0 || sync_error != 0) trouble_ = failure;
+    if (file_->Truncate(length_) != 0 || sync_error != 0) trouble_ = failure;
     return failure;
   }
   length_ += writer.view().size();
@@ -278,7 +290,7 @@ Status FileLedger::Compact(int64_t day) {
   return OkStatus();
 }
 
-Status FileLedger::NoteAttempt(const TaskId& task, uint64_t round, int64_t day) {
+Status FileLedger::PermitAttempt(const TaskId& task, uint64_t round, int64_t day) const {
   if (const auto use = rounds_.find({task, round}); use != rounds_.end()) {
     if (use->second.uploaded)
       return PermissionDenied("this device has already given its part to this round");
@@ -289,6 +301,11 @@ Status FileLedger::NoteAttempt(const TaskId& task, uint64_t round, int64_t day) 
   if (const auto today = attempts_by_day_.find(day);
       today != attempts_by_day_.end() && today->second >= limits::kAttemptsPerDayMax)
     return PermissionDenied("this device has begun enough rounds today; it goes on tomorrow");
+  return OkStatus();
+}
+
+Status FileLedger::NoteAttempt(const TaskId& task, uint64_t round, int64_t day) {
+  CHORUS_TRY(PermitAttempt(task, round, day));
   if (records_ >= compact_at()) {
     // A rewrite that finds no room is no reason to stop: the old file is whole and goes on.
     const Status compacted = Compact(day);
@@ -318,18 +335,22 @@ Status FileLedger::NoteUpload(const TaskId& task, uint64_t round, const Digest& 
 }  // namespace
 
 Result<std::unique_ptr<Ledger>> Ledger::Open(const std::string& directory) {
-  std::error_code error;
-  const bool made = std::filesystem::create_directories(directory, error);
-  if (error) return Unavailable("the ledger's folder cannot be made: " + error.message());
-  if (made) CHORUS_TRY(KeepFolder(directory + "/.."));
-  File lock = OpenFile(directory + "/ledger.lock", O_RDWR | O_CREAT);
-  if (!lock.open()) return SystemError("locked", errno);
-  if (flock(lock.descriptor(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK)
+  return Open(SystemDisk(), directory);
+}
+
+Result<std::unique_ptr<Ledger>> Ledger::Open(Disk& disk, const std::string& directory) {
+  bool made = false;
+  if (const int error = disk.MakeDirectory(directory, made); error != 0)
+    return FileError("the ledger's folder cannot be made", error);
+  if (made) CHORUS_TRY(KeepFolder(disk, directory + "/.."));
+  Opened lock = disk.Open(directory + "/ledger.lock", Opening::kEnsure);
+  if (lock.file == nullptr) return SystemError("locked", lock.error);
+  if (const int error = lock.file->Lock(); error != 0) {
+    if (error == EWOULDBLOCK)
       return FailedPrecondition("another client uses this state folder; give each its own");
-    return SystemError("locked", errno);
+    return SystemError("locked", error);
   }
-  auto ledger = std::make_unique<FileLedger>(directory, std::move(lock));
+  auto ledger = std::make_unique<FileLedger>(disk, directory, std::move(lock.file));
   CHORUS_TRY(ledger->Load());
   return std::unique_ptr<Ledger>(std::move(ledger));
 }

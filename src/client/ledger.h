@@ -14,6 +14,8 @@
 
 namespace chorus::client {
 
+class Disk;
+
 // Thread-compatible. One process at a time (the file is locked).
 class Ledger {
  public:
@@ -22,11 +24,15 @@ class Ledger {
   // human decides. kFailedPrecondition: in use by another process. kUnavailable: the folder cannot
   // be used, with the reason.
   static Result<std::unique_ptr<Ledger>> Open(const std::string& directory);
+  // Likewise on `disk`, which must outlive it.
+  static Result<std::unique_ptr<Ledger>> Open(Disk& disk, const std::string& directory);
   virtual ~Ledger() = default;
 
-  // Notes an attempt (a session begun) of (task, round) on `day` (Unix days). kPermissionDenied, in
-  // words for the player, once the pair has an upload, has kAttemptsPerRoundMax attempts, or the
-  // day has kAttemptsPerDayMax. kResourceExhausted: the disk is full.
+  // Ok when an attempt (a session begun) of (task, round) on `day` (Unix days) is allowed.
+  // kPermissionDenied, in words for the player, once the pair has an upload, has
+  // kAttemptsPerRoundMax attempts, or the day has kAttemptsPerDayMax.
+  virtual Status PermitAttempt(const TaskId& task, uint64_t round, int64_t day) const = 0;
+  // Notes an attempt. Fails as PermitAttempt, and kResourceExhausted when the disk is full.
   virtual Status NoteAttempt(const TaskId& task, uint64_t round, int64_t day) = 0;
   // Ok when an upload for (task, round) against `model_hash` is allowed: the pair is unused, and
   // fewer than `uploads_per_model_max` (0: unlimited) went against the model.

@@ -9,6 +9,7 @@
 #include "base/codec.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "client/durable_file.h"
 #include "client/evidence.h"
 #include "client/training.h"
 #include "crypto/crypto.h"
@@ -346,7 +347,9 @@ Result<RingVector> Round::TrainAndEncode(const Model& model, Time until) {
                            .cancel = options_.cancel,
                            .clock = options_.clock,
                            .until = until,
-                           .buffers = options_.buffers != nullptr ? options_.buffers : &own};
+                           .budget = options_.budget,
+                           .buffers = options_.buffers != nullptr ? options_.buffers : &own,
+                           .last_use = options_.buffers == nullptr};
   if (options_.trainer != nullptr) {
     CHORUS_TRY_ASSIGN(Trained by_host, TrainByHost(*options_.trainer, inputs));
     return std::move(by_host.vector);
@@ -366,6 +369,12 @@ Result<RingVector> Round::TrainAndEncode(const Model& model, Time until) {
 }
 
 // A committee member gives nothing of its own away, and has no ledger.
+Status Round::PermitAttempt() const {
+  if (options_.role == Role::kCommitteeMember) return OkStatus();
+  return options_.ledger->PermitAttempt(task_.id, number_,
+                                        options_.clock->UnixSeconds() / kSecondsPerDay);
+}
+
 Status Round::NoteAttempt() {
   if (attempted_ || options_.role == Role::kCommitteeMember) return OkStatus();
   CHORUS_TRY(options_.ledger->NoteAttempt(task_.id, number_,
@@ -387,12 +396,13 @@ Status Round::BeginSession() {
 
 void Round::KeepEvidenceFound() {
   if (!equivocation_.has_value()) return;
-  evidence_kept_ =
-      KeepEvidence(options_.options->state_dir, {.unix_seconds = options_.clock->UnixSeconds(),
-                                                 .coordinator = options_.options->coordinator,
-                                                 .task = task_.id,
-                                                 .round = number_,
-                                                 .rosters = *equivocation_});
+  Disk& disk = options_.disk != nullptr ? *options_.disk : SystemDisk();
+  evidence_kept_ = KeepEvidence(disk, options_.options->state_dir,
+                                {.unix_seconds = options_.clock->UnixSeconds(),
+                                 .coordinator = options_.options->coordinator,
+                                 .task = task_.id,
+                                 .round = number_,
+                                 .rosters = *equivocation_});
 }
 
 Result<SecretBytes> Round::Answer(BytesView question) {

@@ -1,6 +1,7 @@
 // A party's part in one round: what it agrees to, what it trains, what it lets out.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <string_view>
 
 #include "aggregation/protocols.h"
+#include "base/limits.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
 #include "chorus/model.h"
@@ -65,6 +67,12 @@ class ModelDownload {
   }
   const Digest& sha256() const { return model_.sha256; }
   uint64_t received() const { return received_; }  // bytes
+  // How large a piece to ask for: a call holds several copies of one, and the allocator keeps what
+  // they took. A sixteenth of the model keeps them to a byte or so a parameter.
+  uint64_t piece_bytes() const {
+    return std::clamp<uint64_t>(model_.weights.size() * sizeof(float) / 16, kPieceBytesMin,
+                                limits::kChunkBytesMax);
+  }
   bool whole() const { return received_ == model_.weights.size() * sizeof(float); }
   // The next piece. kInvalidArgument: a total or a size that cannot be; nothing has changed.
   Status Take(BytesView piece, uint64_t total_bytes);
@@ -72,6 +80,9 @@ class ModelDownload {
   Result<Model> Finish() &&;
 
  private:
+  // Smaller ones would only be more calls.
+  static constexpr uint64_t kPieceBytesMin = uint64_t{256} << 10U;
+
   Model model_;
   uint64_t received_ = 0;
 };
@@ -96,6 +107,9 @@ class Round {
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
 
+  // Whether the ledger lets this round's session begin today. kPermissionDenied in words for the
+  // player.
+  Status PermitAttempt() const;
   // Whether the ledger lets this round's update be made from `model`. kPermissionDenied in words
   // for the player; kDataLoss: the model holds numbers that are not finite.
   Status Permit(const Model& model);

@@ -6,9 +6,10 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "client/conversation.h"
 #include "client/event_log.h"
-#include "client/round.h"
 #include "crypto/crypto.h"
+#include "learning/learning.h"
 #include "wire/wire.h"
 
 namespace chorus::client {
@@ -20,39 +21,11 @@ using std::chrono::milliseconds;
 constexpr uint32_t kStallsMax = 8;
 // A coordinator that does not park its calls is not asked more often than this.
 constexpr milliseconds kWaitMin{20};
-
-struct Challenging {};
-struct CheckingIn {
-  Digest challenge{};
-};
-struct Polling {};
-struct FetchingModel {};  // into fetched_, which outlives a lost session
-struct Training {};
-struct FetchingQuestion {
-  wire::Question question;  // its data grows
-};
-struct Answering {
-  SecretBytes answer;  // kept for resending until the coordinator has all of it
-  Digest sha256{};
-  Code abort_code = Code::kOk;
-  uint64_t received = 0;  // by the coordinator, as far as it said
-  uint32_t stalls = 0;
-};
-struct Stopped {
-  Status status;
-};
-using Phase = std::variant<Challenging, CheckingIn, Polling, FetchingModel, Training,
-                           FetchingQuestion, Answering, Stopped>;
-
-// The round that the coordinator last invited to, until it says that it is over.
-struct Current {
-  uint64_t number = 0;
-  std::unique_ptr<Round> round;  // absent once this client has no part in it any more
-  Time until{};                  // with a part in it, and not over by then: given up
-  bool uploaded = false;
-  bool all_sent = false;  // the coordinator has all of the update, and the host knows
-  bool told = false;      // the host knows that its update is not in it
-};
+// A client whose turn it is after minutes and who then finds nobody waits for some seconds from the
+// first, as if it had failed so often: while a coordinator restarts, others have their turns too.
+constexpr uint32_t kUnhurried = 5;
+// A client that was sent away comes back at most this part of its stay too late.
+constexpr int64_t kStaySpread = 32;
 
 // Whether the same call may go better later.
 bool Passing(Code code) {
@@ -66,90 +39,7 @@ bool PassingOutsideRound(Code code) {
          code == Code::kInternal || code == Code::kUnknown;
 }
 
-// The phases and what moves between them:
-//   Challenging      Challenge answered                            -> CheckingIn
-//   CheckingIn       CheckIn answered                              -> Polling
-//                    refused                                       -> Challenging, slowly
-//   Polling          Wait                                          -> Polling, later
-//                    Wait, complete                                -> Stopped
-//                    Invitation: agreed to                         -> FetchingModel or Training
-//                                as a committee member             -> Answering (ready)
-//                                refused                           -> Answering (abort)
-//                    Question: whole                               -> Answering
-//                              in part                             -> FetchingQuestion
-//                    RoundOver                                     -> Polling
-//   FetchingModel    whole and sound                               -> Training
-//   Training         done                                          -> Answering (ready)
-//   FetchingQuestion whole and sound                               -> Answering
-//   Answering        all received, or refused by the coordinator   -> Polling
-//   any              the call broke (kUnavailable and its like)    -> itself, after a backoff
-//                    kUnauthenticated, a reply without sense, or
-//                    a round that outlives its deadlines           -> Challenging, round lost
-//                    cancelled                                     -> Stopped
-// A failure of ours inside a round (training, protocol, ledger) -> Answering (abort).
-class Conversation final : public Session {
- public:
-  explicit Conversation(const SessionOptions& options) : options_(options) {}
-
-  Action Next() override;
-  void Deliver(Result<Bytes> reply) override;
-  void Work() override;
-  std::vector<ClientEvent> TakeEvents() override { return std::exchange(events_, {}); }
-
- private:
-  CallAction CallFor(std::string_view method, Bytes request) const {
-    return {.method = method, .request = std::move(request), .deadline = limits::kCallDeadline};
-  }
-  CallAction CheckIn(const Digest& challenge) const;
-  CallAction Upload(const Answering& answering) const;
-  CallAction NextCall() const;
-
-  void Failed(const Status& status);
-  void Heard(BytesView reply);
-  Status HearChallenge(BytesView reply);
-  Status HearCheckIn(BytesView reply);
-  Status HearNext(BytesView reply);
-  Status HearWait(uint64_t sequence, const wire::Wait& wait);
-  Status HearInvitation(const wire::Invitation& invitation);
-  Status HearQuestion(wire::Question question);
-  Status HearRoundOver(const wire::RoundOver& over);
-  Status HearModel(BytesView reply);
-  Status HearQuestionPiece(FetchingQuestion& fetching, BytesView reply);
-  Status HearUpload(Answering& answering, BytesView reply);
-
-  Result<std::unique_ptr<Round>> Agree(const wire::Invitation& invitation);
-  void Attend();
-  Status AnswerQuestion(const wire::Question& question);
-  void TellEvidence();
-  void StartAnswer(SecretBytes answer, Code abort_code);
-  void FinishAnswer();
-  void AnswerRefused(Answering& answering, const Status& status);
-
-  void Decline(const Status& status);
-  void Abandon(const Status& status);
-  void Lose(const Status& status);
-  void TellUploaded();
-  void Restart(const Status& status);
-  void Delay(bool slowly);
-  void Progress();
-  void TellDown(const Status& status);
-  void Emit(ClientEvent::Kind kind, uint64_t round, Status status);
-
-  const SessionOptions options_;
-  Phase phase_ = Challenging{};
-  wire::SessionToken token_{};
-  uint64_t done_ = 0;     // the last sequence number dealt with
-  uint64_t pending_ = 0;  // the one being dealt with
-  std::optional<Current> current_;
-  Model model_;            // the last one received whole
-  ModelDownload fetched_;  // the next one, in pieces
-  std::optional<std::pair<TaskId, Digest>> seen_task_;
-
-  Time not_before_{};         // nothing is done before
-  uint32_t failures_ = 0;     // in a row
-  std::optional<Code> told_;  // kOk: the host knows of a connection; else why there is none
-  std::vector<ClientEvent> events_;
-};
+}  // namespace
 
 // --- what to do now ------------------------------------------------------------------------------
 
@@ -162,7 +52,9 @@ Action Conversation::Next() {
   if (const auto* stopped = std::get_if<Stopped>(&phase_)) return StopAction{stopped->status};
   if (current_.has_value() && current_->round != nullptr && options_.clock->Now() > current_->until)
     Restart({Code::kDeadlineExceeded, "the round took longer than its task allows"});
-  if (options_.clock->Now() < not_before_) return WaitAction{not_before_};
+  if (options_.clock->Now() < not_before_) {
+    return WaitAction{not_before_, std::exchange(hang_up_, false)};
+  }
   if (std::holds_alternative<Training>(phase_)) return WorkAction{};
   return NextCall();
 }
@@ -172,16 +64,21 @@ CallAction Conversation::NextCall() const {
     return CheckIn(checking_in->challenge);
   if (std::holds_alternative<Polling>(phase_))
     return CallFor(wire::kNext, wire::Encode(wire::NextRequest{.session = token_, .done = done_}));
-  if (std::holds_alternative<FetchingModel>(phase_))
-    return CallFor(
-        wire::kDownload,
-        wire::Encode(wire::DownloadRequest{
-            .session = token_, .sha256 = fetched_.sha256(), .offset = fetched_.received()}));
+  if (std::holds_alternative<FetchingModel>(phase_)) {
+    CallAction call = CallFor(
+        wire::kDownload, wire::Encode(wire::DownloadRequest{.session = token_,
+                                                            .sha256 = fetched_.sha256(),
+                                                            .offset = fetched_.received(),
+                                                            .bytes_max = fetched_.piece_bytes()}));
+    call.of_model = true;
+    return call;
+  }
   if (const auto* fetching = std::get_if<FetchingQuestion>(&phase_))
     return CallFor(wire::kDownload,
                    wire::Encode(wire::DownloadRequest{.session = token_,
                                                       .sha256 = fetching->question.sha256,
-                                                      .offset = fetching->question.data.size()}));
+                                                      .offset = fetching->question.data.size(),
+                                                      .bytes_max = 0}));
   if (const auto* answering = std::get_if<Answering>(&phase_)) return Upload(*answering);
   return CallFor(wire::kChallenge, wire::Encode(wire::ChallengeRequest{}));
 }
@@ -193,6 +90,8 @@ CallAction Conversation::CheckIn(const Digest& challenge) const {
   request.challenge = challenge;
   request.identity = crypto::Ed25519Public(seed);
   request.evidence = mine.certificate;
+  request.token = mine.token != nullptr ? mine.token() : Bytes();
+  request.tasks = mine.tasks;
   const Digest evidence_hash = crypto::Sha256(request.evidence);
   const Digest words = crypto::LabeledHash(
       "CHORUS1/check-in", {mine.coordinator, request.challenge, request.identity, evidence_hash});
@@ -203,8 +102,9 @@ CallAction Conversation::CheckIn(const Digest& challenge) const {
 CallAction Conversation::Upload(const Answering& answering) const {
   const BytesView all = answering.answer.Reveal();
   const size_t offset = static_cast<size_t>(answering.received);
-  const BytesView piece =
-      all.subspan(offset, std::min(limits::kChunkBytesMax, all.size() - offset));
+  const size_t piece_bytes =
+      answering.announced ? std::min(limits::kChunkBytesMax, all.size() - offset) : 0;
+  const BytesView piece = all.subspan(offset, piece_bytes);
   return CallFor(wire::kUpload,
                  wire::Encode(wire::UploadRequest{.session = token_,
                                                   .sequence = pending_,
@@ -227,14 +127,16 @@ void Conversation::Failed(const Status& status) {
   const Code code = status.code();
   if (std::holds_alternative<Challenging>(phase_) || std::holds_alternative<CheckingIn>(phase_)) {
     phase_ = Challenging{};
-    Delay(/*slowly=*/!PassingOutsideRound(code));
+    Delay(/*slowly=*/!PassingOutsideRound(code), status.retry_after());
     return TellDown(status);
   }
   if (code == Code::kUnauthenticated) return Restart(status);
   const bool polling = std::holds_alternative<Polling>(phase_);
-  if (polling ? PassingOutsideRound(code) : Passing(code)) {
-    Delay(/*slowly=*/false);
-    return TellDown(status);
+  const bool later = Passing(code) || status.retry_after() > milliseconds{0};
+  if (polling ? PassingOutsideRound(code) : later) {
+    Delay(/*slowly=*/false, status.retry_after());
+    // To be asked for a moment's patience is not to be cut off.
+    return status.retry_after() > milliseconds{0} ? void() : TellDown(status);
   }
   if (polling) return Restart(status);
   if (auto* answering = std::get_if<Answering>(&phase_)) return AnswerRefused(*answering, status);
@@ -300,8 +202,26 @@ Status Conversation::HearWait(uint64_t sequence, const wire::Wait& wait) {
     Emit(ClientEvent::Kind::kStopped, 0, OkStatus());
     return OkStatus();
   }
+  if (wait.hang_up) return HearHangUp(milliseconds{wait.retry_ms});
   not_before_ = options_.clock->Now() +
                 std::clamp(milliseconds{wait.retry_ms}, kWaitMin, limits::kBackoffMax);
+  return OkStatus();
+}
+
+// The coordinator has forgotten this session, and gives others their turns too: coming early would
+// only be one more call, coming a little later, by chance, keeps turns apart that clocks and
+// networks have pushed together.
+Status Conversation::HearHangUp(milliseconds stay) {
+  stay = std::clamp(stay, kWaitMin, limits::kStayAwayMax);
+  Lose(Aborted("the round went on without this client"));
+  current_.reset();
+  token_ = {};
+  phase_ = Challenging{};
+  hang_up_ = true;
+  failures_ = kUnhurried;
+  const auto spread = static_cast<uint64_t>((stay / kStaySpread).count());
+  not_before_ = options_.clock->Now() + stay +
+                milliseconds{static_cast<int64_t>(UniformBelow(*options_.rng, spread + 1))};
   return OkStatus();
 }
 
@@ -328,6 +248,8 @@ Status Conversation::HearInvitation(const wire::Invitation& invitation) {
     Attend();
     return OkStatus();
   }
+  model_spec_ = task.spec.queries.empty() ? task.spec.model : ModelSpec();
+  model_round_ = invitation.round;
   if (model_.sha256 == invitation.model && model_.weights.size() == task.published) {
     phase_ = Training{};
     return OkStatus();
@@ -343,15 +265,19 @@ Status Conversation::HearInvitation(const wire::Invitation& invitation) {
 Result<std::unique_ptr<Round>> Conversation::Agree(const wire::Invitation& invitation) {
   CHORUS_TRY_ASSIGN(AcceptedTask task,
                     AcceptTask(options_, invitation.task, invitation.task_signature));
-  if (seen_task_.has_value() && seen_task_->first == task.id && seen_task_->second != task.hash)
+  const std::vector<std::string>& mine = options_.options->tasks;
+  if (!mine.empty() && std::find(mine.begin(), mine.end(), task.spec.name) == mine.end())
+    return PermissionDenied("this client serves other tasks than the one it is invited to");
+  if (seen_tasks_.size() >= limits::kTasksMax && !seen_tasks_.contains(task.id))
+    seen_tasks_.erase(seen_tasks_.begin());
+  if (seen_tasks_.try_emplace(task.id, task.hash).first->second != task.hash)
     return PermissionDenied(
         "the task has changed under the name that it had; restart to accept it");
-  seen_task_ = {task.id, task.hash};
-  // Whether the round itself was answered before; how often the model was is asked when it is here.
-  if (options_.role == Role::kClient)
-    CHORUS_TRY(options_.ledger->PermitUpload(task.id, invitation.round, Digest{},
-                                             /*uploads_per_model_max=*/0));
-  return std::make_unique<Round>(options_, std::move(task), invitation.round);
+  auto round = std::make_unique<Round>(options_, std::move(task), invitation.round);
+  // How often the model was answered is asked when it is here. A session that the ledger would not
+  // let begin is declined now, before anything is trained in vain.
+  CHORUS_TRY(round->PermitAttempt());
+  return round;
 }
 
 Status Conversation::HearModel(BytesView reply) {
@@ -362,6 +288,14 @@ Status Conversation::HearModel(BytesView reply) {
   CHORUS_TRY_ASSIGN(model_, std::exchange(fetched_, {}).Finish());
   phase_ = Training{};
   return OkStatus();
+}
+
+std::optional<ModelView> Conversation::model() const {
+  const uint64_t dim = learning::ParameterCount(model_spec_);
+  if (dim == 0 || model_.weights.size() < dim) return std::nullopt;
+  return ModelView{.spec = &model_spec_,
+                   .weights = std::span<const float>(model_.weights).first(dim),
+                   .round = model_round_};
 }
 
 void Conversation::Attend() {
@@ -456,6 +390,7 @@ Status Conversation::HearRoundOver(const wire::RoundOver& over) {
 void Conversation::StartAnswer(SecretBytes answer, Code abort_code) {
   Answering next;
   next.sha256 = crypto::Sha256(answer.Reveal());
+  next.announced = answer.size() <= limits::kChunkBytesMax;
   next.answer = std::move(answer);
   next.abort_code = abort_code;
   phase_ = std::move(next);
@@ -471,12 +406,13 @@ Status Conversation::HearUpload(Answering& answering, BytesView reply) {
   }
   if (answer.received > answering.answer.size())
     return InvalidArgument("the coordinator received more than was sent");
-  if (answer.received > answering.received) {
+  if (answer.received > answering.received || !answering.announced) {
+    answering.announced = true;
     Progress();
   } else {
     if (++answering.stalls > kStallsMax)
       return InvalidArgument("the coordinator does not take the answer");
-    Delay(/*slowly=*/false);
+    Delay(/*slowly=*/false, milliseconds{0});
   }
   answering.received = answer.received;
   return OkStatus();
@@ -492,7 +428,7 @@ void Conversation::FinishAnswer() {
 void Conversation::AnswerRefused(Answering& answering, const Status& status) {
   if (status.code() == Code::kDataLoss && ++answering.stalls <= kStallsMax) {
     answering.received = 0;
-    return Delay(/*slowly=*/false);
+    return Delay(/*slowly=*/false, milliseconds{0});
   }
   FinishAnswer();
   if (!current_.has_value()) return;
@@ -542,21 +478,28 @@ void Conversation::Restart(const Status& status) {
   current_.reset();
   token_ = {};
   phase_ = Challenging{};
-  Delay(/*slowly=*/false);
+  // It is there again and only does not know this session: no reason to wait as for one that is
+  // gone.
+  if (status.code() == Code::kUnauthenticated) failures_ = 0;
+  Delay(/*slowly=*/false, milliseconds{0});
   TellDown(status);
 }
 
-// Exponential backoff with full jitter. `slowly` is for what will not be otherwise soon.
-void Conversation::Delay(bool slowly) {
-  milliseconds least{0};
+// Exponential backoff with full jitter. `slowly` is for what will not be otherwise soon. A wait
+// that the coordinator asked for is at most doubled, by chance, so that those refused together come
+// apart.
+void Conversation::Delay(bool slowly, milliseconds asked) {
+  milliseconds least = std::min(asked, limits::kBackoffMax);
   milliseconds most = limits::kBackoffMax;
   if (slowly) {
     least = limits::kBackoffMax / 2;
+  } else if (asked > milliseconds{0}) {
+    most = 2 * least;
   } else {
     // Seven doublings reach the largest wait; the shift stays far from overflow.
     most = std::min(limits::kBackoffFirst * (1U << std::min(failures_, 16U)), most);
   }
-  if (failures_ < UINT32_MAX) ++failures_;
+  if (asked == milliseconds{0} && failures_ < UINT32_MAX) ++failures_;
   const uint64_t spread = static_cast<uint64_t>((most - least).count());
   not_before_ = options_.clock->Now() + least +
                 milliseconds{static_cast<int64_t>(UniformBelow(*options_.rng, spread + 1))};
@@ -578,8 +521,6 @@ void Conversation::Emit(ClientEvent::Kind kind, uint64_t round, Status status) {
   events_.push_back({.kind = kind, .round = round, .status = std::move(status)});
   LogEvent(*options_.log, events_.back());
 }
-
-}  // namespace
 
 std::unique_ptr<Session> Session::Create(SessionOptions options) {
   return std::make_unique<Conversation>(options);

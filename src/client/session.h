@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -13,6 +14,7 @@
 
 #include "base/random.h"
 #include "chorus/client.h"
+#include "chorus/model.h"
 #include "client/ledger.h"
 
 namespace chorus::aggregation {
@@ -23,6 +25,8 @@ class SeenKeys;
 namespace chorus::client {
 
 class DeviceState;
+class Disk;
+class FrameBudget;
 struct TrainingBuffers;
 
 // Make this call and report with Deliver.
@@ -30,10 +34,13 @@ struct CallAction {
   std::string_view method;
   Bytes request;
   std::chrono::milliseconds deadline{};
+  // Brings a piece of the model: large, and only to be trained on.
+  bool of_model = false;
 };
 // Nothing to do before `until`.
 struct WaitAction {
   Time until{};
+  bool hang_up = false;  // close the connection meanwhile
 };
 // Train: call Work(); may take long, honours the cancel.
 struct WorkAction {};
@@ -73,6 +80,7 @@ struct SessionOptions {
   LogSink* log = nullptr;
   Ledger* ledger = nullptr;
   const Cancel* cancel = nullptr;
+  Disk* disk = nullptr;  // where evidence is kept; null: the operating system's
   std::optional<ExperimentSeed> experiment;
   aggregation::SeenKeys* seen_keys = nullptr;  // of peers, in all sessions of this device; optional
   // Of a process that plays many devices; null for a device by itself.
@@ -80,6 +88,14 @@ struct SessionOptions {
   // Likewise: which of `examples`, which are everybody's, this device trains on. None: all.
   std::optional<ExampleRows> rows = std::nullopt;
   TrainingBuffers* buffers = nullptr;  // likewise, of the calling thread and this task alone
+  FrameBudget* budget = nullptr;       // when training runs, and where; null: whenever, in Work()
+};
+
+// A model as its session holds it, until the session's next Deliver.
+struct ModelView {
+  const ModelSpec* spec = nullptr;
+  std::span<const float> weights;  // [dim]
+  uint64_t round = 0;
 };
 
 class Session {
@@ -91,6 +107,10 @@ class Session {
   virtual void Deliver(Result<Bytes> reply) = 0;  // of the CallAction
   virtual void Work() = 0;                        // of the WorkAction
   virtual std::vector<ClientEvent> TakeEvents() = 0;
+  // Whether no round is under way that this party has a part in: its examples may change.
+  virtual bool resting() const = 0;
+  // The model last received whole; changes in Deliver alone.
+  virtual std::optional<ModelView> model() const = 0;
 };
 
 }  // namespace chorus::client

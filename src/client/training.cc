@@ -41,7 +41,7 @@ class Work {
   explicit Work(const TrainingInputs& inputs)
       : inputs_(inputs),
         spec_(*inputs.task),
-        stop_(*inputs.cancel, inputs.clock, inputs.until),
+        stop_(*inputs.cancel, inputs.clock, inputs.until, inputs.budget),
         dim_(learning::ParameterCount(spec_.model)),
         shared_(learning::SharedRanges(spec_.model)) {
     for (const ParameterRange& range : shared_) shared_count_ += range.count;
@@ -61,6 +61,7 @@ class Work {
   }
 
   void Begin();
+  Status MeasureAndTrain();
   Status Measure();
   Status Train();
   void TakePersonal();
@@ -85,6 +86,21 @@ void Work::Begin() {
   inputs_.buffers->weights.Reset(model());
   if (inputs_.record != nullptr)
     PutPersonal(spec_, *inputs_.record, inputs_.buffers->weights.Mutable());
+}
+
+// What takes long, perhaps on the host's thread; all the rest is done on the client's own.
+Status Work::MeasureAndTrain() {
+  Status outcome;
+  const auto work = [&] {
+    outcome = Measure();
+    if (outcome.ok()) outcome = Train();
+  };
+  if (inputs_.budget == nullptr) {
+    work();
+    return outcome;
+  }
+  CHORUS_TRY(inputs_.budget->Run(work));
+  return outcome;
 }
 
 Status Work::Measure() {
@@ -205,9 +221,9 @@ Result<Trained> Work::Run() {
                       learning::Learner::Create(spec_.model, spec_.training));
   }
   Begin();
-  CHORUS_TRY(Measure());
-  CHORUS_TRY(Train());
+  CHORUS_TRY(MeasureAndTrain());
   CHORUS_TRY(Assemble());
+  if (inputs_.last_use) inputs_.buffers->learner.reset();
   Trained trained;
   // Written so that a loss that is not a number counts as the largest.
   const double loss = evaluation_.loss <= math::kLossMax ? evaluation_.loss : math::kLossMax;

@@ -15,6 +15,7 @@
 #include "chorus/status.h"
 #include "chorus/task.h"
 #include "client/device_state.h"
+#include "client/frame_budget.h"
 #include "learning/learning.h"
 #include "math/math.h"
 
@@ -50,7 +51,9 @@ struct TrainingInputs {
   // own engine is not stopped, and its update is lost with the round.
   const Clock* clock = nullptr;
   Time until = Time::max();
+  FrameBudget* budget = nullptr;  // when training runs, and where; null: here and now
   TrainingBuffers* buffers = nullptr;
+  bool last_use = false;  // of the buffers: what training alone needs goes before the encoding
 };
 
 struct Trained {

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <string>
+
 namespace chorus::coordinator {
 namespace {
 
 uint64_t WantedEach(const CohortSpec& spec) {
+  if (spec.target == 0) return spec.maximum;
   const uint64_t wanted = (spec.target * (uint64_t{100} + spec.over_selection_percent) + 99) / 100;
   return std::min<uint64_t>(wanted, spec.maximum);
 }
@@ -25,7 +27,8 @@ std::vector<uint32_t> CohortSizes(const CohortSpec& spec, size_t waiting) {
   return sizes;
 }
 
-Cohorts::Cohorts(CohortsOptions options, Time now) : version_(options.version) {
+Cohorts::Cohorts(CohortsOptions options, Time now)
+    : version_(options.version), first_(options.first) {
   const std::vector<PartyId> invited = std::move(options.all.invited);
   auto next = invited.begin();
   cohorts_.reserve(options.sizes.size());
@@ -38,8 +41,10 @@ Cohorts::Cohorts(CohortsOptions options, Time now) : version_(options.version) {
       parties.push_back(member.party);
     }
     for (const PartyId party : parties) cohort_of_[party] = cohorts_.size();
-    cohorts_.push_back(
-        {.round = Round(std::move(one), now), .parties = std::move(parties), .verdict = {}});
+    cohorts_.push_back({.round = Round(std::move(one), now),
+                        .parties = std::move(parties),
+                        .invited = size,
+                        .verdict = {}});
     next += static_cast<ptrdiff_t>(size);
   }
 }
@@ -53,13 +58,13 @@ Cohorts::Cohort* Cohorts::CohortOf(PartyId party) {
   return const_cast<Cohort*>(std::as_const(*this).CohortOf(party));
 }
 
-Status Cohorts::Hear(PartyId from, BytesView answer) {
+Status Cohorts::Hear(PartyId from, Pieces answer) {
   Cohort* cohort = CohortOf(from);
   if (cohort == nullptr) return FailedPrecondition("this client is not in the round");
   return cohort->round.Hear(from, answer);
 }
 
-void Cohorts::HearAgain(PartyId from, BytesView answer) {
+void Cohorts::HearAgain(PartyId from, Pieces answer) {
   if (Cohort* cohort = CohortOf(from)) cohort->round.HearAgain(from, answer);
 }
 
@@ -78,23 +83,43 @@ bool Cohorts::Contributed(PartyId party) const {
   return cohort != nullptr && cohort->round.Contributed(party);
 }
 
-void Cohorts::Advance(Time now, CohortSums& sums) {
+void Cohorts::Advance(Time now, CohortSums* sums) {
   for (size_t i = 0; i < cohorts_.size(); ++i) {
     Cohort& cohort = cohorts_[i];
     if (cohort.ended) continue;
     cohort.round.Advance(now);
-    if (cohort.round.outcome() != nullptr) End(cohort, static_cast<uint32_t>(i + 1), sums);
+    if (cohort.round.outcome() != nullptr) End(cohort, static_cast<uint32_t>(first_ + i), sums);
   }
 }
 
-void Cohorts::End(Cohort& cohort, uint32_t number, CohortSums& sums) {
+bool Cohorts::OpensBy(Time now) const {
+  return std::any_of(cohorts_.begin(), cohorts_.end(), [now](const Cohort& cohort) {
+    return !cohort.ended && cohort.round.OpensBy(now);
+  });
+}
+
+void Cohorts::End(Cohort& cohort, uint32_t number, CohortSums* sums) {
   Result<Sum>& sum = *cohort.round.outcome();
-  cohort.verdict = sum.ok() ? sums.Add(*std::move(sum), version_) : sum.status();
+  cohort.verdict = sum.status();
+  if (sums == nullptr) {
+    ended_cohorts_.push_back({.number = number,
+                              .sum = std::move(sum),
+                              .invited = cohort.invited,
+                              .declined = cohort.round.declined(),
+                              .dropouts = cohort.round.dropouts()});
+  } else if (sum.ok()) {
+    cohort.verdict = sums->Add(*std::move(sum), version_);
+  }
   cohort.ended = true;
   ++ended_;
   for (aggregation::Blame& blame : cohort.round.TakeBlame()) {
     blame_.emplace_back(number, std::move(blame));
   }
+}
+
+void Cohorts::Refuse(uint32_t number, const Status& why) {
+  if (number < first_ || number - first_ >= cohorts_.size()) return;
+  cohorts_[number - first_].verdict = why;
 }
 
 void Cohorts::Forget(PartyId party) {
@@ -107,23 +132,40 @@ void Cohorts::Forget(PartyId party) {
 std::vector<Dismissed> Cohorts::Dismiss() {
   std::vector<Dismissed> dismissed;
   for (Cohort& cohort : cohorts_) {
-    if (!cohort.ended) continue;
-    for (const PartyId party : std::exchange(cohort.parties, {})) {
-      dismissed.push_back({.party = party,
-                           .verdict = cohort.verdict,
-                           .contributed = cohort.round.Contributed(party)});
-      cohort_of_.erase(party);
-    }
+    if (cohort.ended) Dismiss(cohort, dismissed);
   }
   return dismissed;
 }
 
-void Cohorts::Abandon(const Status& why) {
+std::vector<Dismissed> Cohorts::DismissFailed() {
+  std::vector<Dismissed> dismissed;
   for (Cohort& cohort : cohorts_) {
+    if (cohort.ended && !cohort.verdict.ok()) Dismiss(cohort, dismissed);
+  }
+  return dismissed;
+}
+
+void Cohorts::Dismiss(Cohort& cohort, std::vector<Dismissed>& dismissed) {
+  for (const PartyId party : std::exchange(cohort.parties, {})) {
+    dismissed.push_back({.party = party,
+                         .verdict = cohort.verdict,
+                         .contributed = cohort.round.Contributed(party)});
+    cohort_of_.erase(party);
+  }
+}
+
+void Cohorts::Abandon(const Status& why) {
+  for (size_t i = 0; i < cohorts_.size(); ++i) {
+    Cohort& cohort = cohorts_[i];
     if (cohort.ended) continue;
     cohort.verdict = why;
     cohort.ended = true;
     ++ended_;
+    ended_cohorts_.push_back({.number = static_cast<uint32_t>(first_ + i),
+                              .sum = why,
+                              .invited = cohort.invited,
+                              .declined = cohort.round.declined(),
+                              .dropouts = cohort.round.dropouts()});
   }
 }
 
@@ -161,7 +203,7 @@ RoundNews Cohorts::TakeNews() {
     all.questions.insert(all.questions.end(), news.questions.begin(), news.questions.end());
     all.lost.insert(all.lost.end(), news.lost.begin(), news.lost.end());
     for (ClosedStep& step : news.closed) {
-      step.cohort = static_cast<uint32_t>(i + 1);
+      step.cohort = static_cast<uint32_t>(first_ + i);
       all.closed.push_back(step);
     }
   }
@@ -172,6 +214,17 @@ std::string_view Cohorts::step() const {
   const auto open = std::find_if(cohorts_.begin(), cohorts_.end(),
                                  [](const Cohort& cohort) { return !cohort.ended; });
   return open == cohorts_.end() ? std::string_view() : open->round.step();
+}
+
+StepProgress Cohorts::progress() const {
+  StepProgress all{.name = step()};
+  for (const Cohort& cohort : cohorts_) {
+    if (cohort.ended || cohort.round.step() != all.name) continue;
+    const StepProgress one = cohort.round.progress();
+    all.asked += one.asked;
+    all.answered += one.answered;
+  }
+  return all;
 }
 
 uint32_t Cohorts::declined() const {

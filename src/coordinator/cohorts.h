@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "aggregation/protocols.h"
+#include "base/pieces.h"
 #include "base/random.h"
 #include "chorus/bytes.h"
 #include "chorus/status.h"
@@ -33,6 +34,7 @@ struct CohortsOptions {
   std::vector<uint32_t> sizes;  // of each cohort; they add up to the number of the invited
   Rng* rng = nullptr;           // of the sessions' nonces; used by the constructor only
   uint64_t version = 0;         // of the published vector that they train on: ServerState's
+  uint32_t first = 1;           // the first one's number in the round
 };
 
 // Somebody whose cohort has ended.
@@ -42,25 +44,41 @@ struct Dismissed {
   bool contributed = false;  // to that sum
 };
 
+// A cohort whose sum nobody has taken yet.
+struct EndedCohort {
+  uint32_t number = 0;
+  Result<Sum> sum;
+  uint32_t invited = 0;
+  uint32_t declined = 0;
+  std::vector<uint32_t> dropouts;
+};
+
 // Thread-compatible.
 class Cohorts {
  public:
   Cohorts(CohortsOptions options, Time now);
 
   // As Round's, of the cohort that the party is in.
-  Status Hear(PartyId from, BytesView answer);
-  void HearAgain(PartyId from, BytesView answer);
+  Status Hear(PartyId from, Pieces answer);
+  void HearAgain(PartyId from, Pieces answer);
   Result<Bytes> Body(PartyId to);
   void Leave(PartyId party, Round::Departure departure);
   bool Contributed(PartyId party) const;
 
   // As Round's, of all cohorts. A cohort that fails ends alone; the sum of one that does not goes
-  // to `sums` when it ends, which may refuse it.
-  void Advance(Time now, CohortSums& sums);
+  // to `sums` when it ends, which may refuse it; null: it waits in TakeEnded.
+  void Advance(Time now, CohortSums* sums);
+  // Whether that would open a sum, which may take long.
+  bool OpensBy(Time now) const;
+  // The cohorts that have ended without `sums` since this was last called.
+  std::vector<EndedCohort> TakeEnded() { return std::exchange(ended_cohorts_, {}); }
+  // The sum of a cohort that has ended does not count after all.
+  void Refuse(uint32_t number, const Status& why);
   void Postpone(Time by);
   Time NextTick() const;
   RoundNews TakeNews();
   std::string_view step() const;  // of the first cohort that has not ended
+  StepProgress progress() const;  // of that step, over the cohorts that are in it
   bool done() const { return ended_ == cohorts_.size(); }
   uint32_t going_on() const { return static_cast<uint32_t>(cohorts_.size() - ended_); }
   // Whether the party is in a cohort and was not dismissed.
@@ -70,7 +88,10 @@ class Cohorts {
   // Everybody in the cohorts that have ended since this was last called, in the order of the cut;
   // they are in no cohort from now on.
   std::vector<Dismissed> Dismiss();
-  // Ends the cohorts that go on, without a sum.
+  // Likewise of those alone that have ended without a sum, while others' sums may still count.
+  std::vector<Dismissed> DismissFailed();
+  // Ends the cohorts that go on, without a sum; TakeEnded has them too, since a store that other
+  // processes use is to hear of these as well.
   void Abandon(const Status& why);
   // Of cohorts of which none made a sum: why.
   Status WhyNone() const;
@@ -87,18 +108,22 @@ class Cohorts {
   struct Cohort {
     Round round;
     std::vector<PartyId> parties;  // none once dismissed
+    uint32_t invited = 0;
     bool ended = false;
     Status verdict;
   };
 
   Cohort* CohortOf(PartyId party);
   const Cohort* CohortOf(PartyId party) const;
-  void End(Cohort& cohort, uint32_t number, CohortSums& sums);
+  void Dismiss(Cohort& cohort, std::vector<Dismissed>& dismissed);
+  void End(Cohort& cohort, uint32_t number, CohortSums* sums);
 
   std::vector<Cohort> cohorts_;
   std::unordered_map<PartyId, size_t> cohort_of_;
   uint64_t version_ = 0;
+  uint32_t first_ = 1;
   size_t ended_ = 0;
+  std::vector<EndedCohort> ended_cohorts_;
   std::vector<std::pair<uint32_t, aggregation::Blame>> blame_;
 };
 

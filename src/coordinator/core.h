@@ -17,8 +17,12 @@
 #include "chorus/host.h"
 #include "chorus/status.h"
 #include "chorus/store.h"
+#include "coordinator/admission.h"
+#include "coordinator/body.h"
 
 namespace chorus::coordinator {
+
+class Sessions;
 
 struct CoreOptions {
   BytesView signing_seed;        // must outlive the core
@@ -26,6 +30,19 @@ struct CoreOptions {
   TaskSpec task;
   std::optional<Weights> initial_weights;
   std::optional<uint64_t> experiment_seed;
+  // Of a task that the store does not have yet: its share of the clients, and the first entry of
+  // its audit where an operator adds it; else the coordinator signs that itself.
+  uint32_t priority = 1;
+  std::optional<AuditEntry> created = std::nullopt;
+  Sessions* sessions = nullptr;  // shared with other tasks' cores; null: the core's own
+  uint32_t place = 0;            // of the task, among those that share the sessions
+  // In a store that is shared: a name that no other start of a process has, drawn when empty; and
+  // where clients reach this one, for people to read.
+  std::string process = {};
+  std::string address = {};
+  Retention retention = {};
+  AdmissionOptions admission = {.identity = {}, .subject = {}, .address = {}};
+  PacingOptions pacing = {.connected_max = 0};
 };
 
 // Answers one request; called exactly once, at once or (a parked Next) from a later Handle or Tick.
@@ -45,7 +62,12 @@ class Core {
 
   // One request of `method` (wire.h's names) with its protobuf bytes. Any bytes are fine: a bad
   // request gets an error.
-  virtual void Handle(std::string_view method, BytesView request, Reply reply) = 0;
+  virtual void Handle(std::string_view method, Body request, Reply reply) = 0;
+  // The door: thread-safe and shared, because other threads vet check-ins there beforehand, and may
+  // be doing so when the core goes.
+  virtual std::shared_ptr<Admission> admission() = 0;  // NOLINT(tidy): as it says.
+  // Answers a check-in that was vetted there.
+  virtual void Admit(Vetted vetted, Reply reply) = 0;
   // Does what is due by now: deadlines, the next round, parked calls that waited long enough.
   virtual void Tick() = 0;
   // When Tick has something to do next, at the latest.

@@ -12,9 +12,10 @@
 namespace chorus::coordinator {
 namespace {
 
-constexpr Time kStoreRetry{1'000};
 constexpr Time kPauseFirst{1'000};  // after an aborted round; doubles with each in a row
 constexpr Time kPauseMax{30'000};
+// A shorter turn of the coordinator's thread is no hardship to who waits to be heard.
+constexpr Time kTurnMax{250};
 // Looking through all sessions for who is waiting costs about a microsecond each; so long a pause
 // between two looks keeps that to a small part of the coordinator's time.
 constexpr size_t kSessionsPerLookMillisecond = 1'000;
@@ -31,23 +32,46 @@ void CoordinatorCore::LookSoon(Time now) {
   gathering->look_at = std::min(gathering->look_at, std::max(now, last_look_ + pause));
 }
 
-// Begins a round when enough clients are waiting: as many as all its cohorts want, or enough for a
-// small one that nobody joined for deadlines.check_in; likewise all of a committee, or enough of
-// it.
+Need CoordinatorCore::NeedNow(Time now) const {
+  const auto* gathering = std::get_if<Gathering>(&phase_);
+  const CohortSpec cohort = tempo_.Cohorts(FreeCohorts(now));
+  if (gathering == nullptr || now < gathering->not_before || cohort.parallel == 0 || !runs()) {
+    return {};
+  }
+  return {.open = true, .minimum = cohort.minimum, .wanted = ClientsWanted(cohort)};
+}
+
+// Nobody else is connected, or on the way from one call to the next.
+bool CoordinatorCore::AllAreHere(size_t waiting, Time now) const {
+  return tempo_.MayBeginWith(waiting) &&
+         waiting >= parties_.Here(now, parts_.task.deadlines.check_in);
+}
+
+// Begins a round when enough clients are waiting: as many as all its cohorts want, or all that
+// there are, or enough for a small one that others had time to join; likewise all of a
+// committee, or enough of it.
 void CoordinatorCore::Look(Gathering& gathering, Time now) {
   if (now < gathering.not_before || now < gathering.look_at) return;
   last_look_ = now;
-  const CohortSpec cohort = FreeCohorts();
-  std::vector<PartyId> waiting = parties_.Waiting(now);
+  if (!runs()) {
+    gathering.minimum_since.reset();
+    gathering.look_at = Time::max();
+    return;
+  }
+  const CohortSpec cohort = tempo_.Cohorts(FreeCohorts(now));
+  std::vector<PartyId> waiting = Free(now);
   if (waiting.size() < cohort.minimum || cohort.parallel == 0) {
     gathering.minimum_since.reset();
     gathering.look_at = Time::max();
     return;
   }
   if (!gathering.minimum_since) gathering.minimum_since = now;
-  const Time patience = *gathering.minimum_since + parts_.task.deadlines.check_in;
+  Time patience = *gathering.minimum_since + tempo_.WaitForMore(waiting.size());
+  if (shared_)
+    patience = std::min(patience, shared_->RoomFor(record(), now).until.value_or(patience));
   std::vector<aggregation::CommitteeMember> committee = parties_.WaitingMembers(now);
-  const bool all = waiting.size() >= ClientsWanted(cohort) && committee.size() == committee_.size();
+  const bool all = (Enough(waiting.size(), cohort, now) || AllAreHere(waiting.size(), now)) &&
+                   committee.size() == committee_.size();
   if (!all && now < patience) {
     gathering.look_at = patience;
     return;
@@ -70,6 +94,7 @@ void CoordinatorCore::Look(Gathering& gathering, Time now) {
 // The round's number is durable before anybody hears of it, so that after a crash it is never used
 // again: clients keep a ledger of rounds that they gave to.
 void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const Invited& invited, Time now) {
+  if (shared_) return BeginShared(std::move(sizes), invited, now);
   TaskRecord begun = record();
   ++begun.rounds_begun;
   RoundReport report;
@@ -85,31 +110,51 @@ void CoordinatorCore::Begin(std::vector<uint32_t> sizes, const Invited& invited,
   const Status status = params.ok() ? NoteBegun(begun, report) : params.status();
   if (!status.ok()) {
     events_.Trouble(status);
-    phase_ = PauseUntil(now + kStoreRetry);
+    phase_ = PauseUntil(parts_.clock->Now() + kStoreRetry);
     return;
   }
   events_.TroubleHasPassed();
   record() = std::move(begun);
-  params->coordinator_id = crypto::Ed25519Public(parts_.signing_seed);
+  Run({.report = std::move(report), .params = *std::move(params), .sizes = std::move(sizes)},
+      invited, now);
+}
+
+void CoordinatorCore::Run(Beginning beginning, const Invited& invited, Time now) {
+  const ServerState& state = parts_.state.server;
+  beginning.params.coordinator_id = crypto::Ed25519Public(parts_.signing_seed);
   RoundOptions options{.task = &parts_.task,
-                       .params = *params,
+                       .params = std::move(beginning.params),
                        .signing_seed = parts_.signing_seed,
                        .verifier = parts_.verifier,
                        .clock = parts_.clock,
                        .seen_keys = &seen_keys_,
                        .executor = parts_.executor,
                        .invited = invited.clients,
-                       .committee = invited.committee};
-  CohortsOptions cohorts{
-      .all = options, .sizes = std::move(sizes), .rng = parts_.rng, .version = state.version};
+                       .committee = invited.committee,
+                       .limits = {}};
+  // A buffered round of earlier rounds' sums has no steps.
+  const bool steps = !beginning.sizes.empty();
+  if (steps) options.limits = tempo_.Begin(invited.clients.size());
+  RoundTempo tempo = steps ? tempo_.chosen() : RoundTempo();
+  if (const auto* gathering = std::get_if<Gathering>(&phase_)) {
+    tempo.gathered_ms =
+        static_cast<uint64_t>((now - gathering->minimum_since.value_or(now)).count());
+  }
+  CohortsOptions cohorts{.all = std::move(options),
+                         .sizes = std::move(beginning.sizes),
+                         .rng = parts_.rng,
+                         .version = state.version,
+                         .first = beginning.first};
   phase_ = Running{.cohorts = Cohorts(std::move(cohorts), now),
-                   .report = report,
+                   .report = std::move(beginning.report),
                    .began = now,
                    .invited = invited.Everybody(),
                    .version = state.version};
   parties_.TakeTraffic();
-  events_.RoundBegan(report);
-  Invite(std::get<Running>(phase_));
+  const Running& running = std::get<Running>(phase_);
+  clients_invited_ += running.report.invited;
+  events_.RoundBegan(running.report, tempo);
+  Invite(running);
 }
 
 Status CoordinatorCore::NoteBegun(const TaskRecord& begun, const RoundReport& report) {
@@ -149,21 +194,18 @@ void CoordinatorCore::LeaveRun(Party& party, Time now) {
 }
 
 void CoordinatorCore::Progress(Time now) {
+  if (shared_) return ProgressShared(now);
   auto* running = std::get_if<Running>(&phase_);
   for (Running& late : late_) Advance(late, now);
   if (running != nullptr) Advance(*running, now);
-  // While one cohort's sum was opened nobody was heard, which is not to cost the others their time.
-  if (const Time after = parts_.clock->Now(); after > now) {
-    for (Running& late : late_) late.cohorts.Postpone(after - now);
-    if (running != nullptr) running->cohorts.Postpone(after - now);
-  }
+  GiveBack(parts_.clock->Now() - now);
   for (Running& late : late_) Deliver(late, now);
   if (running != nullptr) Deliver(*running, now);
   EndLate(now);
   if (const auto* gathering = std::get_if<Gathering>(&phase_)) {
     // Sums of earlier rounds can be enough before anybody is free to begin another.
     const bool enough = buffered() && sums_.count() >= parts_.task.server.buffered_sums;
-    if (!enough || now < gathering->not_before) return;
+    if (!enough || now < gathering->not_before || !runs()) return;
     Begin({}, {}, now);
     running = std::get_if<Running>(&phase_);
   }
@@ -172,8 +214,21 @@ void CoordinatorCore::Progress(Time now) {
   if (IsOver(parts_.task, {.sums = sums_.count(), .all_ended = all_ended})) Conclude(*running, now);
 }
 
+// While one cohort's sum was opened nobody was heard, which is not to cost the others their time.
+void CoordinatorCore::GiveBack(Time by) {
+  if (by <= Time{0}) return;
+  for (Running& late : late_) late.cohorts.Postpone(by);
+  if (auto* const running = std::get_if<Running>(&phase_)) running->cohorts.Postpone(by);
+  given_back_ += by;
+}
+
+void CoordinatorCore::EndTurn(Time took) {
+  if (took >= kTurnMax) GiveBack(took - given_back_);
+  given_back_ = Time{0};
+}
+
 void CoordinatorCore::Advance(Running& running, Time now) {
-  running.cohorts.Advance(now, sums_);
+  running.cohorts.Advance(now, shared_ ? nullptr : &sums_);
   std::vector<Evidence> found =
       standing_.Hold(running.cohorts.TakeBlame(), running.report.round, *parts_.log);
   std::move(found.begin(), found.end(), std::back_inserter(found_));
@@ -209,7 +264,10 @@ void CoordinatorCore::Deliver(Running& running, Time now) {
   const RoundNews news = running.cohorts.TakeNews();
   running.report.dropouts = running.cohorts.dropouts();
   running.report.refused = running.cohorts.declined();
-  for (const ClosedStep& step : news.closed) events_.StepClosed(step, running.report);
+  for (const ClosedStep& step : news.closed) {
+    events_.StepClosed(step, running.report);
+    tempo_.Note(step);
+  }
   for (const PartyId id : news.lost) {
     Party* party = parties_.Find(id);
     if (party == nullptr) continue;
@@ -240,9 +298,10 @@ void CoordinatorCore::Conclude(Running& running, Time now) {
   const Traffic traffic = parties_.TakeTraffic();
   report.bytes_up = traffic.up;
   report.bytes_down = traffic.down;
+  // Once: a commit that took effect unheard is made again, and may not change what is recorded.
+  report.duration_ms = static_cast<uint64_t>((now - running.began).count());
   Result<NextModel> next = OutcomeOf(running, report);
   Recording recording{.report = report,
-                      .began = running.began,
                       .dismissed = running.cohorts.Dismiss(),
                       .results = {},
                       .evidence = std::exchange(found_, {})};
@@ -258,6 +317,7 @@ void CoordinatorCore::Conclude(Running& running, Time now) {
   if (next.ok()) {
     recording.report.state = RoundState::kCommitted;
     recording.results = MakeResults(parts_.task, record().id, *std::move(next));
+    recording.report.result = recording.results->model;
     if (!parts_.task.queries.empty()) recording.report.answers = recording.results->beside_sha256;
   } else {
     recording.report.state = RoundState::kAborted;
@@ -279,8 +339,7 @@ Result<NextModel> CoordinatorCore::OutcomeOf(const Running& running, RoundReport
 
 // Makes the result durable. Only then is it the coordinator's state, and told to clients.
 void CoordinatorCore::Record(Recording& recording, Time now) {
-  RoundReport& report = recording.report;
-  report.duration_ms = static_cast<uint64_t>((now - recording.began).count());
+  const RoundReport& report = recording.report;
   const TaskRecord& before = record();
   const Status status =
       parts_.store->RunTransaction("commit round", [&](Transaction& transaction) -> Status {
@@ -290,11 +349,12 @@ void CoordinatorCore::Record(Recording& recording, Time now) {
         for (const Evidence& evidence : recording.evidence) {
           CHORUS_TRY(transaction.PutEvidence(before.id, evidence));
         }
-        return transaction.PutRound(before.id, report);
+        CHORUS_TRY(transaction.PutRound(before.id, report));
+        return Forget(parts_.retention, before.id, report.round, transaction);
       });
   if (!status.ok()) {
     events_.Trouble(status);
-    recording.retry_at = now + kStoreRetry;
+    recording.retry_at = parts_.clock->Now() + kStoreRetry;
     return;
   }
   events_.TroubleHasPassed();
@@ -306,19 +366,26 @@ void CoordinatorCore::Record(Recording& recording, Time now) {
   Settle(recording, now);
 }
 
+// How long to wait before the next round, having learnt from how this one went.
+Time CoordinatorCore::PauseAfter(const RoundReport& report) {
+  // A buffered round whose sums wait for the next has come to nothing bad either.
+  const bool aborted = report.state != RoundState::kCommitted && sums_.count() == 0;
+  tempo_.End(aborted);
+  if (!aborted) {
+    aborts_in_a_row_ = 0;
+    return Time{0};
+  }
+  const Time pause = std::min(kPauseMax, kPauseFirst * (1U << std::min(aborts_in_a_row_, 16U)));
+  ++aborts_in_a_row_;
+  return pause;
+}
+
 // Tells everybody how a recorded round ended, and goes on to what follows.
 void CoordinatorCore::Settle(Recording& recording, Time now) {
   const Recording recorded = std::move(recording);
   const RoundReport& report = recorded.report;
-  Time pause{0};
-  // A buffered round whose sums wait for the next has come to nothing bad either.
-  if (report.state == RoundState::kCommitted || sums_.count() > 0) {
-    aborts_in_a_row_ = 0;
-  } else {
-    pause = std::min(kPauseMax, kPauseFirst * (1U << std::min(aborts_in_a_row_, 16U)));
-    ++aborts_in_a_row_;
-  }
-  const bool complete = record().rounds_committed >= parts_.task.rounds;
+  const Time pause = recorded.of_others ? Time{0} : PauseAfter(report);
+  const bool complete = over();
   if (complete) {
     phase_ = Complete{};
   } else {
@@ -349,8 +416,9 @@ void CoordinatorCore::TellDismissed(const std::vector<Dismissed>& dismissed,
 }
 
 // The cohorts that may begin beside those of earlier rounds that go on.
-CohortSpec CoordinatorCore::FreeCohorts() const {
+CohortSpec CoordinatorCore::FreeCohorts(Time now) const {
   CohortSpec free = parts_.task.cohort;
+  if (shared_) free.parallel = shared_->RoomFor(record(), now).cohorts;
   for (const Running& late : late_) {
     free.parallel -= std::min(free.parallel, late.cohorts.going_on());
   }

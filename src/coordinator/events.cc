@@ -19,10 +19,17 @@ CoordinatorEvent EventOf(CoordinatorEvent::Kind kind, const RoundReport& report)
 
 }  // namespace
 
-void Events::RoundBegan(const RoundReport& report) {
+void Events::RoundBegan(const RoundReport& report, const RoundTempo& tempo) {
   Log(log_, LogLevel::kInfo, "round began",
-      {{"round", report.round}, {"invited", report.invited}, {"cohorts", report.cohorts}});
-  Add(EventOf(CoordinatorEvent::Kind::kRoundBegan, report));
+      {{"round", report.round},
+       {"invited", report.invited},
+       {"cohorts", report.cohorts},
+       {"expected", tempo.expected},
+       {"train_ms", tempo.deadlines_ms.empty() ? 0 : tempo.deadlines_ms.front()},
+       {"patient", static_cast<uint32_t>(tempo.patient)}});
+  CoordinatorEvent event = EventOf(CoordinatorEvent::Kind::kRoundBegan, report);
+  event.tempo = tempo;
+  Add(std::move(event));
 }
 
 void Events::StepClosed(const ClosedStep& step, const RoundReport& report) {
@@ -48,6 +55,13 @@ void Events::RoundEnded(const RoundReport& report) {
   Add(EventOf(CoordinatorEvent::Kind::kRoundEnded, report));
 }
 
+void Events::TaskChanged(TaskMode mode) {
+  Log(log_, LogLevel::kInfo, "task changed", {{"mode", static_cast<int64_t>(mode)}});
+  CoordinatorEvent event = EventOf(CoordinatorEvent::Kind::kTaskChanged, {});
+  event.mode = mode;
+  Add(std::move(event));
+}
+
 void Events::TaskComplete(const RoundReport& report) {
   Log(log_, LogLevel::kInfo, "task complete", {{"round", report.round}});
   Add(EventOf(CoordinatorEvent::Kind::kTaskComplete, report));
@@ -65,6 +79,7 @@ void Events::Trouble(const Status& status) {
 
 void Events::Add(CoordinatorEvent event) {
   if (events_.size() >= limits::kEventsMax) events_.pop_front();
+  event.task = task_;
   events_.push_back(std::move(event));
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <deque>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "chorus/coordinator.h"
@@ -15,11 +17,12 @@ namespace chorus::coordinator {
 // Thread-compatible.
 class Events {
  public:
-  explicit Events(LogSink& log) : log_(log) {}
+  Events(std::string task, LogSink& log) : task_(std::move(task)), log_(log) {}
 
-  void RoundBegan(const RoundReport& report);
+  void RoundBegan(const RoundReport& report, const RoundTempo& tempo);
   void StepClosed(const ClosedStep& step, const RoundReport& report);
   void RoundEnded(const RoundReport& report);
+  void TaskChanged(TaskMode mode);
   void TaskComplete(const RoundReport& report);
   // Told once while it lasts, so that an hour of a full disk does not push out other events.
   void Trouble(const Status& status);
@@ -30,6 +33,7 @@ class Events {
  private:
   void Add(CoordinatorEvent event);
 
+  const std::string task_;
   LogSink& log_;
   Status trouble_;  // the last one told, until it has passed
   std::deque<CoordinatorEvent> events_;

@@ -1,170 +1,302 @@
-#include <map>
+#include "coordinator/memory_store.h"
+
+#include <algorithm>
 #include <memory>
 #include <mutex>
-#include <set>
-#include <tuple>
 #include <utility>
 
-#include "chorus/store.h"
+#include "base/clock.h"
 #include "crypto/crypto.h"
 
-namespace chorus {
+namespace chorus::coordinator {
 namespace {
 
-// Rounds descend from the largest, so that the latest come first.
-using EvidenceKey = std::tuple<uint64_t, uint32_t, PublicKey>;
-EvidenceKey KeyOf(const Evidence& evidence) {
+MemoryContent::EvidenceKey KeyOf(const Evidence& evidence) {
   return {UINT64_MAX - evidence.round, evidence.cohort, evidence.identity};
 }
 
-struct Content {
-  std::map<TaskId, TaskRecord> tasks;
-  std::map<TaskId, std::map<uint64_t, RoundReport>> rounds;
-  std::map<TaskId, std::map<EvidenceKey, Evidence>> evidence;
-  std::map<Digest, Bytes> models;
-};
-
-// What a transaction wrote.
-struct Draft : Content {
-  std::set<Digest> dropped;  // models
-};
-
-// Reads what is kept below what it wrote itself, and keeps its own writes apart until it commits.
-class MemoryTransaction final : public Transaction {
- public:
-  explicit MemoryTransaction(const Content& kept) : kept_(kept) {}
-
-  Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
-    for (const Content* content : {&Written(), &kept_}) {
-      const auto found = content->tasks.find(id);
-      if (found != content->tasks.end()) return std::optional<TaskRecord>(found->second);
-    }
-    return std::optional<TaskRecord>();
-  }
-
-  Status PutTask(const TaskRecord& task) override {
-    written_.tasks.insert_or_assign(task.id, task);
-    return OkStatus();
-  }
-
-  Status PutRound(const TaskId& task, const RoundReport& round) override {
-    CHORUS_TRY(CheckKnown(task, round.round));
-    written_.rounds[task].insert_or_assign(round.round, round);
-    return OkStatus();
-  }
-
-  Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
-                                          uint32_t count) override {
-    std::map<uint64_t, const RoundReport*> found;
-    for (const Content* content : {&kept_, &Written()}) {
-      const auto rounds = content->rounds.find(task);
-      if (rounds == content->rounds.end()) continue;
-      uint32_t taken = 0;
-      for (auto at = rounds->second.lower_bound(first); at != rounds->second.end() && taken < count;
-           ++at, ++taken)
-        found[at->first] = &at->second;
-    }
-    std::vector<RoundReport> reports;
-    for (const auto& [number, report] : found) {
-      if (reports.size() == count) break;
-      reports.push_back(*report);
-    }
-    return reports;
-  }
-
-  Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
-    CHORUS_TRY(CheckKnown(task, evidence.round));
-    const auto kept = kept_.evidence.find(task);
-    if (kept != kept_.evidence.end() && kept->second.contains(KeyOf(evidence))) return OkStatus();
-    written_.evidence[task].emplace(KeyOf(evidence), evidence);
-    return OkStatus();
-  }
-
-  Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) override {
-    std::map<EvidenceKey, const Evidence*> found;
-    for (const Content* content : {&kept_, &Written()}) {
-      const auto evidence = content->evidence.find(task);
-      if (evidence == content->evidence.end()) continue;
-      uint32_t taken = 0;
-      for (auto at = evidence->second.begin(); at != evidence->second.end() && taken < count;
-           ++at, ++taken)
-        found[at->first] = &at->second;
-    }
-    std::vector<Evidence> list;
-    for (const auto& [key, evidence] : found) {
-      if (list.size() == count) break;
-      list.push_back(*evidence);
-    }
-    return list;
-  }
-
-  Status PutModel(const Digest& hash, BytesView bytes) override {
-    const bool kept = kept_.models.contains(hash) && !written_.dropped.contains(hash);
-    if (written_.models.contains(hash) || kept) return OkStatus();
-    if (crypto::Sha256(bytes) != hash)
-      return InvalidArgument("the model does not hash to the name it is put under");
-    written_.models.emplace(hash, Bytes(bytes.begin(), bytes.end()));
-    return OkStatus();
-  }
-
-  Result<Bytes> GetModel(const Digest& hash) override {
-    if (const auto found = written_.models.find(hash); found != written_.models.end())
-      return found->second;
-    const auto found = kept_.models.find(hash);
-    if (found == kept_.models.end() || written_.dropped.contains(hash))
-      return NotFound("the store has no such model");
-    return found->second;
-  }
-
-  Status DropModel(const Digest& hash) override {
-    written_.models.erase(hash);
-    written_.dropped.insert(hash);
-    return OkStatus();
-  }
-
-  // What it wrote; nothing afterwards.
-  Draft TakeWritten() { return std::exchange(written_, {}); }
-
- private:
-  Status CheckKnown(const TaskId& task, uint64_t round) const {
-    if (round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
-    if (!written_.tasks.contains(task) && !kept_.tasks.contains(task))
-      return NotFound("the store has no such task: put it before its rounds");
-    return OkStatus();
-  }
-
-  const Content& Written() const { return written_; }
-
-  const Content& kept_;
-  Draft written_;
-};
-
-class MemoryStore final : public Store {
- public:
-  Status RunTransaction(std::string_view,
-                        const std::function<Status(Transaction&)>& function) override {
-    const std::lock_guard lock(mutex_);
-    MemoryTransaction transaction(kept_);
-    CHORUS_TRY(function(transaction));
-    Draft written = transaction.TakeWritten();
-    for (const Digest& hash : written.dropped) kept_.models.erase(hash);
-    for (auto& [id, task] : written.tasks) kept_.tasks.insert_or_assign(id, std::move(task));
-    for (auto& [id, rounds] : written.rounds) {
-      std::map<uint64_t, RoundReport>& kept = kept_.rounds[id];
-      for (auto& [number, round] : rounds) kept.insert_or_assign(number, std::move(round));
-    }
-    for (auto& [id, evidence] : written.evidence) kept_.evidence[id].merge(std::move(evidence));
-    kept_.models.merge(std::move(written.models));
-    return OkStatus();
-  }
-
- private:
-  std::mutex mutex_;
-  Content kept_;
-};
+// The values of a map in its order, or in the order of a range of it, at most `count`.
+template <typename Iterator>
+auto ValuesOf(Iterator at, Iterator end, uint32_t count) {
+  std::vector<std::remove_cvref_t<decltype(at->second)>> values;
+  for (; at != end && values.size() < count; ++at) values.push_back(at->second);
+  return values;
+}
 
 }  // namespace
 
-std::unique_ptr<Store> NewMemoryStore() { return std::make_unique<MemoryStore>(); }
+template <typename Map>
+void MemoryTransaction::Put(Map& map, const typename Map::key_type& key,
+                            typename Map::mapped_type value) {
+  const auto found = map.find(key);
+  if (found == map.end()) {
+    map.emplace(key, std::move(value));
+    undo_.push_back([&map, key] { map.erase(key); });
+    return;
+  }
+  std::swap(found->second, value);
+  undo_.push_back([&map, key, value = std::move(value)] { map.insert_or_assign(key, value); });
+}
+
+template <typename Map>
+void MemoryTransaction::Drop(Map& map, const typename Map::key_type& key) {
+  const auto found = map.find(key);
+  if (found == map.end()) return;
+  undo_.push_back(
+      [&map, key, value = std::move(found->second)] { map.insert_or_assign(key, value); });
+  map.erase(found);
+}
+
+void MemoryTransaction::Undo() {
+  for (; !undo_.empty(); undo_.pop_back()) undo_.back()();
+}
+
+Status MemoryTransaction::CheckKnown(const TaskId& task, uint64_t round) const {
+  if (round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
+  if (!content_.tasks.contains(task))
+    return NotFound("the store has no such task: put it before its rounds");
+  return OkStatus();
+}
+
+// --- tasks and rounds ---
+
+Result<std::optional<TaskRecord>> MemoryTransaction::FindTask(const TaskId& id) {
+  const auto found = content_.tasks.find(id);
+  if (found == content_.tasks.end()) return std::optional<TaskRecord>();
+  return std::optional<TaskRecord>(found->second);
+}
+
+Status MemoryTransaction::PutTask(const TaskRecord& task) {
+  Put(content_.tasks, task.id, task);
+  return OkStatus();
+}
+
+Result<std::vector<TaskRecord>> MemoryTransaction::Tasks() {
+  auto tasks = ValuesOf(content_.tasks.begin(), content_.tasks.end(), UINT32_MAX);
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const TaskRecord& a, const TaskRecord& b) { return a.name < b.name; });
+  return tasks;
+}
+
+Status MemoryTransaction::PutRound(const TaskId& task, const RoundReport& round) {
+  CHORUS_TRY(CheckKnown(task, round.round));
+  Put(content_.rounds[task], round.round, round);
+  return OkStatus();
+}
+
+Result<std::vector<RoundReport>> MemoryTransaction::Rounds(const TaskId& task, uint64_t first,
+                                                           uint32_t count) {
+  const auto found = content_.rounds.find(task);
+  if (found == content_.rounds.end()) return std::vector<RoundReport>();
+  return ValuesOf(found->second.lower_bound(first), found->second.end(), count);
+}
+
+Result<std::vector<RoundReport>> MemoryTransaction::LatestRounds(const TaskId& task,
+                                                                 uint32_t count) {
+  const auto found = content_.rounds.find(task);
+  if (found == content_.rounds.end()) return std::vector<RoundReport>();
+  return ValuesOf(found->second.rbegin(), found->second.rend(), count);
+}
+
+Status MemoryTransaction::DropRounds(const TaskId& task, uint64_t first) {
+  std::vector<Digest> answers;
+  if (const auto rounds = content_.rounds.find(task); rounds != content_.rounds.end()) {
+    for (auto at = rounds->second.begin(); at != rounds->second.end() && at->first < first;) {
+      const auto round = at++;
+      if (content_.models.contains(round->second.result)) continue;
+      if (round->second.answers != Digest{}) answers.push_back(round->second.answers);
+      Drop(rounds->second, round->first);
+    }
+  }
+  for (const Digest& hash : answers) {
+    if (!Named(hash, task, 0)) Drop(content_.models, hash);
+  }
+  const auto evidence = content_.evidence.find(task);
+  if (evidence == content_.evidence.end()) return OkStatus();
+  while (!evidence->second.empty() && evidence->second.rbegin()->second.round < first) {
+    Drop(evidence->second, KeyOf(evidence->second.rbegin()->second));
+  }
+  return OkStatus();
+}
+
+Status MemoryTransaction::PutEvidence(const TaskId& task, const Evidence& evidence) {
+  CHORUS_TRY(CheckKnown(task, evidence.round));
+  std::map<MemoryContent::EvidenceKey, Evidence>& kept = content_.evidence[task];
+  if (!kept.contains(KeyOf(evidence))) Put(kept, KeyOf(evidence), evidence);
+  return OkStatus();
+}
+
+Result<std::vector<Evidence>> MemoryTransaction::ListEvidence(const TaskId& task, uint32_t count) {
+  const auto found = content_.evidence.find(task);
+  if (found == content_.evidence.end()) return std::vector<Evidence>();
+  return ValuesOf(found->second.begin(), found->second.end(), count);
+}
+
+// --- models ---
+
+Status MemoryTransaction::PutModel(const Digest& hash, BytesView bytes) {
+  if (content_.models.contains(hash)) return OkStatus();
+  if (crypto::Sha256(bytes) != hash)
+    return InvalidArgument("the model does not hash to the name it is put under");
+  Put(content_.models, hash, Bytes(bytes.begin(), bytes.end()));
+  return OkStatus();
+}
+
+Result<Bytes> MemoryTransaction::GetModel(const Digest& hash) {
+  const auto found = content_.models.find(hash);
+  if (found == content_.models.end()) return NotFound("the store has no such model");
+  return found->second;
+}
+
+Status MemoryTransaction::DropModel(const Digest& hash) {
+  Drop(content_.models, hash);
+  return OkStatus();
+}
+
+bool MemoryTransaction::Named(const Digest& hash, const TaskId& task, uint64_t first) const {
+  for (const auto& [id, record] : content_.tasks) {
+    if (record.model == hash || record.server_state == hash) return true;
+  }
+  for (const auto& [id, rounds] : content_.rounds) {
+    for (const auto& [number, round] : rounds) {
+      if (round.answers == hash) return true;
+      if (round.result == hash && (id != task || number >= first)) return true;
+    }
+  }
+  return std::any_of(content_.cohorts.begin(), content_.cohorts.end(),
+                     [&hash](const auto& cohort) { return cohort.second.sum == hash; });
+}
+
+Status MemoryTransaction::DropOldModels(const TaskId& task, uint32_t kept) {
+  const auto rounds = content_.rounds.find(task);
+  if (rounds == content_.rounds.end()) return OkStatus();
+  uint64_t first = 0;  // of the rounds whose models stay
+  uint32_t committed = 0;
+  for (auto at = rounds->second.rbegin(); at != rounds->second.rend() && first == 0; ++at) {
+    if (at->second.state != RoundState::kCommitted) continue;
+    if (++committed == std::max(kept, 1U)) first = at->first;
+  }
+  std::vector<Digest> old;
+  for (const auto& [number, round] : rounds->second) {
+    if (number >= first) break;
+    // The model that the task began with is no round's result.
+    if (old.empty()) old.push_back(round.model);
+    old.push_back(round.result);
+  }
+  for (const Digest& hash : old) {
+    if (content_.models.contains(hash) && !Named(hash, task, first)) Drop(content_.models, hash);
+  }
+  return OkStatus();
+}
+
+// --- operators ---
+
+Status MemoryTransaction::PutAudit(const TaskId& task, const AuditEntry& entry) {
+  CHORUS_TRY(CheckKnown(task, entry.round));
+  std::map<uint64_t, AuditEntry>& entries = content_.audit[task];
+  const uint64_t next = entries.size() + 1;
+  if (entry.number != next)
+    return FailedPrecondition("the task's next audit entry is number " + std::to_string(next));
+  Put(entries, entry.number, entry);
+  return OkStatus();
+}
+
+Result<std::vector<AuditEntry>> MemoryTransaction::ListAudit(const TaskId& task, uint32_t count) {
+  const auto found = content_.audit.find(task);
+  if (found == content_.audit.end()) return std::vector<AuditEntry>();
+  return ValuesOf(found->second.rbegin(), found->second.rend(), count);
+}
+
+// --- processes ---
+
+Status MemoryTransaction::PutProcess(const ProcessRecord& process) {
+  Put(content_.processes, process.name, process);
+  return OkStatus();
+}
+
+Result<std::vector<ProcessRecord>> MemoryTransaction::Processes() {
+  return ValuesOf(content_.processes.begin(), content_.processes.end(), UINT32_MAX);
+}
+
+Status MemoryTransaction::DropProcess(const std::string& name) {
+  Drop(content_.processes, name);
+  return OkStatus();
+}
+
+Status MemoryTransaction::PutCohort(const TaskId& task, const CohortRecord& cohort) {
+  CHORUS_TRY(CheckKnown(task, cohort.round));
+  Put(content_.cohorts, {task, cohort.round, cohort.cohort}, cohort);
+  return OkStatus();
+}
+
+Result<std::vector<CohortRecord>> MemoryTransaction::CohortsOf(const TaskId& task, uint64_t round) {
+  return ValuesOf(content_.cohorts.lower_bound({task, round, 0}),
+                  content_.cohorts.lower_bound({task, round + 1, 0}), UINT32_MAX);
+}
+
+Result<std::vector<PublicKey>> MemoryTransaction::ClaimIdentities(
+    const TaskId& task, uint64_t round, uint32_t cohort, std::span<const PublicKey> identities) {
+  CHORUS_TRY(CheckKnown(task, round));
+  std::vector<PublicKey> claimed;
+  for (const PublicKey& identity : identities) {
+    if (content_.claims.contains({task, round, identity})) continue;
+    Put(content_.claims, {task, round, identity}, cohort);
+    claimed.push_back(identity);
+  }
+  return claimed;
+}
+
+Status MemoryTransaction::DropCohorts(const TaskId& task, uint64_t round) {
+  const auto drop = [this, &task, round](auto& map) {
+    const auto next = [&] { return map.lower_bound({task, round, {}}); };
+    for (auto at = next(); at != map.end(); at = next()) {
+      if (std::get<0>(at->first) != task || std::get<1>(at->first) != round) return;
+      Drop(map, at->first);
+    }
+  };
+  drop(content_.cohorts);
+  drop(content_.claims);
+  return OkStatus();
+}
+
+// --- the store ---
+
+namespace {
+
+class MemoryStore final : public Store {
+ public:
+  explicit MemoryStore(const MemoryStoreOptions& options)
+      : own_clock_(options.clock == nullptr ? NewSystemClock() : nullptr),
+        clock_(options.clock == nullptr ? *own_clock_ : *options.clock),
+        shared_(options.shared) {}
+
+  Status RunTransaction(std::string_view,
+                        const std::function<Status(Transaction&)>& function) override {
+    const std::lock_guard lock(mutex_);
+    MemoryTransaction transaction(content_, clock_);
+    Status status = function(transaction);
+    if (!status.ok()) transaction.Undo();
+    return status;
+  }
+  bool shared() const override { return shared_; }
+
+ private:
+  const std::unique_ptr<Clock> own_clock_;
+  const Clock& clock_;
+  const bool shared_;
+  std::mutex mutex_;
+  MemoryContent content_;
+};
+
+}  // namespace
+}  // namespace chorus::coordinator
+
+namespace chorus {
+
+std::unique_ptr<Store> NewMemoryStore() { return NewMemoryStore(MemoryStoreOptions()); }
+
+std::unique_ptr<Store> NewMemoryStore(const MemoryStoreOptions& options) {
+  return std::make_unique<coordinator::MemoryStore>(options);
+}
 
 }  // namespace chorus

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -17,8 +19,11 @@
 #include "chorus/bytes.h"
 #include "chorus/host.h"
 #include "chorus/status.h"
+#include "coordinator/allowance.h"
 #include "coordinator/committee.h"
 #include "coordinator/core.h"
+#include "coordinator/incoming.h"
+#include "coordinator/sessions.h"
 #include "coordinator/standing.h"
 #include "crypto/crypto.h"
 #include "wire/wire.h"
@@ -28,15 +33,18 @@ namespace chorus::coordinator {
 // What one Next gives.
 using Item = decltype(wire::NextReply::what);
 
-// An answer on its way in. Its memory grows with the bytes that came, never with those announced.
+// An answer that is asked for.
 struct Upload {
   uint64_t sequence = 0;   // of the item that it answers
   uint64_t bytes_max = 0;  // longer is refused before it is received
   bool ready = false;      // it answers an invitation
   uint64_t total_bytes = 0;
   Digest sha256{};
-  Bytes buffer;
-  std::optional<crypto::Sha256Stream> hash;  // absent: nothing was announced so far
+  Incoming answer;
+  std::optional<crypto::Sha256Stream> hash;  // of it; absent: nothing was announced so far
+  uint64_t version = 0;                      // of it: see Sessions
+  Reply turn;                                // an announcement that waits for its turn to be sent
+  Time turn_until{};                         // when it is told to announce it again
 };
 
 // The last answer that was complete, so that a repeat of it (its reply was lost) changes nothing.
@@ -53,10 +61,17 @@ struct Party {
   uint64_t serial = 0;  // the issuer's number for it
   uint32_t member = 0;  // its place on the task's committee, from 1; 0: a client
   SecretBytes token;
+  std::optional<Digest> subject;   // of its session token, hashed: one session each
+  std::optional<Time> token_ends;  // from then on it must check in with another
   uint64_t challenge = 0;  // number of the challenge that opened the session; older ones are stale
   Time contact{};          // last call
   Time idle_since{};       // last call, or the end of its last round
   bool in_round = false;   // from the invitation until it has nothing more to do with the round
+
+  TaskMask serves = kEveryTask;  // the tasks that may invite it
+  TaskMask refused = 0;          // of these, which it has declined lately
+  Time refused_until{};
+  bool allotted = false;  // to the task that it waits with: see Sessions::shared_out
 
   uint64_t sequence = 0;                // of the latest item
   std::optional<wire::NextReply> item;  // the latest item, while not dealt with
@@ -68,6 +83,7 @@ struct Party {
   Time parked_until{};
   std::optional<Upload> upload;  // what may be sent now
   std::optional<Answered> answered;
+  Allowance allowance;
 };
 
 // Payload bytes from and to clients in a round; the committee's are not counted.
@@ -76,7 +92,7 @@ struct Traffic {
   uint64_t down = 0;
 };
 
-struct Admission {
+struct Admitted {
   wire::SessionToken session{};
   std::optional<PartyId> replaced;  // the same identity's older session, which is gone
 };
@@ -88,20 +104,26 @@ struct Selection {
 };
 
 struct PartiesOptions {
-  PublicKey coordinator{};                     // what clients sign their check-in for
-  const IdentityVerifier* verifier = nullptr;  // must outlive the object, as `rng`
+  Sessions* sessions = nullptr;  // null: its own; must outlive the object, as all pointers here
+  uint32_t place = 0;            // of the task, among those that share the sessions
+  PublicKey coordinator{};       // what clients sign their check-in for
+  const IdentityVerifier* verifier = nullptr;
   Rng* rng = nullptr;
-  const Standing* standing = nullptr;    // null: nobody is held anything against; likewise
-  const Committee* committee = nullptr;  // null: everybody is a client; likewise
+  const Clock* clock = nullptr;  // for session tokens; null: none are asked for
+  // Of its own sessions, as the bounds below.
+  AdmissionOptions admission = {.identity = {}, .subject = {}, .address = {}};
+  PacingOptions pacing = {.connected_max = 0};
+  const Standing* standing = nullptr;    // null: nobody is held anything against
+  const Committee* committee = nullptr;  // null: everybody is a client
   // Makes what a party is asked, whenever it is given to it.
   std::function<Result<Bytes>(PartyId)> question = nullptr;
-  // Bounds; tests make them small.
+  // Bounds of its own sessions; tests make them small.
   size_t sessions_max = 0;
   uint64_t uploads_in_flight_bytes_max = 0;
 };
 
-// Every open session. Thread-compatible. Pointers to a party stay valid until the party is removed:
-// by its identity's next CheckIn, or by Forget.
+// Every session that waits with one task, or is in its round. Thread-compatible. Pointers to a
+// party stay valid until the party is removed: by its identity's next CheckIn, or by Forget.
 class Parties {
  public:
   explicit Parties(const PartiesOptions& options);
@@ -110,15 +132,21 @@ class Parties {
   Parties(const Parties&) = delete;
   Parties& operator=(const Parties&) = delete;
 
-  // A challenge holds its own number and time under a MAC, so a flood of them costs no memory.
-  Digest NewChallenge(Time now);
-  // kUnimplemented: another version; kUnauthenticated: a challenge that is not ours, is too old or
-  // was used by this identity, evidence that does not vouch for the key, or a wrong signature;
+  std::shared_ptr<Admission> admission() { return sessions_.admission(); }  // NOLINT(tidy): core.h.
+  Pacing& pacing() { return sessions_.pacing(); }
+  Digest NewChallenge(Time now) { return sessions_.admission()->NewChallenge(now); }
+  // Opens a session for whom `admission` let through. kUnauthenticated: the challenge was used by
+  // this identity; kAlreadyExists: another identity has a session with this token's subject;
   // kResourceExhausted: too many sessions.
-  Result<Admission> CheckIn(const wire::CheckInRequest& request, Time now);
+  Result<Admitted> Admit(const Vetted& vetted, Time now);
+  // Both in one.
+  Result<Admitted> CheckIn(const wire::CheckInRequest& request, Time now);
+  // The number of the party whose session this would be.
+  static PartyId IdIn(const wire::SessionToken& session);
   // The party whose session this is; null when there is none. Notes the contact.
   Party* Authenticate(const wire::SessionToken& session, Time now);
   Party* Find(PartyId id);
+  Party* FindIdentity(const PublicKey& identity);
   size_t size() const { return parties_.size(); }
   size_t clients() const;  // of these, not on the committee
   // Which of the committee have a session and called lately.
@@ -135,28 +163,63 @@ class Parties {
   // Likewise, and it has nothing more to do with its round.
   void LeaveRound(Party& party, Time now);
 
-  // Answers a Next now, or parks it. kInvalidArgument when `done` was never given.
+  // Answers a Next now, or parks it. kInvalidArgument when `done` was never given. A client for
+  // whom there is nothing to do, and no place to wait, is sent away and its session forgotten: then
+  // the party is gone.
   void Next(Party& party, uint64_t done, Time now, Reply reply);
-  // Every later Next, and those parked, are told that the task is complete.
+  // The task is complete. Every later Next of parties that serve no other, and those parked, are
+  // told.
   void Complete();
+  // While the task is paused, parties that serve no other are told to come back later.
+  void Pause(bool paused);
+  // Answers those parked that have nothing to wait for, after a change to any task.
+  void AnswerResting();
+  // The party has declined this task, and is rather given another for some time.
+  void NoteRefusal(Party& party, Time now);
 
-  // Takes one chunk. True: the answer is whole and lies in party.upload->buffer, and the caller
+  // Every party, by id.
+  template <typename Function>
+  void ForEach(Function function) {
+    for (auto& [id, party] : parties_) function(party);
+  }
+  // Whether it may be invited, by whichever task it serves: it is in no round, has no item to deal
+  // with, called lately, and is not expelled.
+  bool Free(const Party& party, Time now) const;
+  // Whether it called lately, or is in a round.
+  bool Present(const Party& party, Time now) const;
+  // Hands a free party over to another task's parties: its session goes on.
+  Party Release(PartyId id);
+  void Adopt(Party party);
+
+  // Takes one chunk. True: the answer is whole and lies in party.upload->answer, and the caller
   // gives its judgement to FinishUpload; what it answered is not given again. False: there is more
-  // to come, or it was answered before; *received says how many bytes are held.
-  Result<bool> Receive(Party& party, const wire::UploadRequest& request, uint64_t* received);
+  // to come, or it was answered before; *received says how many bytes are held. kResourceExhausted:
+  // as many answers are coming in as should, and this one is told when to be sent again.
+  Result<bool> Receive(Party& party, UploadCall& call, uint64_t* received);
+  // What to hash of the call, if it looks as if Receive will take its chunk next: nothing is
+  // changed but call.ahead, which the share works on and Receive then finds.
+  std::optional<crypto::Sha256Stream::Share> AheadOf(UploadCall& call) const;
   void FinishUpload(Party& party, Status outcome);
+  // An answer is announced by a chunk without any bytes, so that none are sent in vain. True: it
+  // must wait for its turn, and what was moved into `reply` is answered then, or in kTurnParked.
+  bool WaitForTurn(Party& party, const wire::UploadChunk& request, Reply& reply);
+  // Tells those who wait for their turn and may begin now.
+  void GiveTurns(Time now);
   // Whether the request is, whole, another answer to what the party has answered last, while it is
   // asked nothing else. Only one that fits a request is looked at.
-  bool Contradicts(const Party& party, const wire::UploadRequest& request) const;
+  bool Contradicts(const Party& party, const wire::UploadChunk& request) const;
 
   // A chunk of `body` from `offset` on; kOutOfRange at its end and beyond.
-  Result<wire::DownloadReply> Chunk(const Party& party, BytesView body, uint64_t offset);
+  Result<wire::DownloadReply> Chunk(const Party& party, BytesView body,
+                                    const wire::DownloadRequest& asked);
 
   // Ids, ascending, of those who are in no round, have no item to deal with, called lately, and are
   // not expelled.
   std::vector<PartyId> Waiting(Time now) const;
   // Likewise of the committee's members, who are none of those.
   std::vector<aggregation::CommitteeMember> WaitingMembers(Time now) const;
+  // How many clients wait, or are in no round and have called so lately that they will.
+  size_t Here(Time now, Time lately) const;
   // At most `count` of `waiting` (ascending ids): a uniform draw in a uniform order; or, in an
   // experiment, the first by a hash of its seed, the round and their issuer's number, whatever
   // order they came in. Who has strikes is drawn only when there are too few without, and then
@@ -168,34 +231,37 @@ class Parties {
   void Tick(Time now);
   Time NextTick() const;
 
+  const Traffic& traffic() const { return traffic_; }  // since it was last taken
   Traffic TakeTraffic() { return std::exchange(traffic_, {}); }
 
  private:
   void Shuffle(std::vector<PartyId>& ids, const Selection& selection);
-  Status CheckChallenge(const Digest& challenge, Time now) const;
-  Digest MakeChallenge(uint64_t number, Time now) const;
-  Status RefuseUpload(const Party& party, const wire::UploadRequest& request) const;
-  Status Append(Upload& upload, BytesView data);
+  Status RefuseUpload(const Party& party, const wire::UploadChunk& request) const;
+  Status Append(Upload& upload, UploadCall& call);
   void Put(Party& party, Item what, std::optional<Upload> upload);
   void CloseUpload(Party& party);
+  void BeginUpload(Upload& upload, Time now);
   void AnswerParked(Party& party, Result<Bytes> answer);
   Result<Bytes> EncodeItem(Party& party);
   Result<wire::Question> MakeQuestion(Party& party);
-  Bytes EncodeWait(uint64_t done) const;
+  bool Over(const Party& party) const;
+  bool Resting(const Party& party) const;
+  Bytes EncodeWait(const Party& party, uint64_t done) const;
   void Count(const Party& party, const Traffic& more);
   void Remove(PartyId id, Status why);
+  void RemoveEarly(const Party& party, Time now, Status why);
+  void EndExpired(Time now);
 
   PartiesOptions options_;
-  SecretBytes challenge_key_;
-  uint64_t challenges_ = 0;
-  PartyId last_id_ = 0;
+  const std::unique_ptr<Sessions> own_sessions_;
+  Sessions& sessions_;
   std::map<PartyId, Party> parties_;
   std::map<PublicKey, PartyId> by_identity_;
   std::set<std::pair<Time, PartyId>> parked_;
-  uint64_t in_flight_bytes_ = 0;  // capacity of all upload buffers
+  std::deque<PartyId> turns_wanted_;  // in the order in which they came
   Traffic traffic_;
-  bool complete_ = false;
   Time next_sweep_{};
+  Time next_turns_{};
 };
 
 }  // namespace chorus::coordinator

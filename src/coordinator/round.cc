@@ -35,24 +35,17 @@ std::span<const aggregation::Step> StepsOf(const TaskSpec& task) {
   return aggregation::Steps(task.protocol, task.secagg.graph);
 }
 
-// How long a step of the protocol may take when its answers are at most so large; for complaints,
-// its questions, which hold a share of every client.
-Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t transfer_bytes) {
-  const DeadlineSpec& deadlines = task.deadlines;
-  const Time transfer{static_cast<Time::rep>(transfer_bytes / kUploadBytesPerSecond * 1'000 +
-                                             transfer_bytes % kUploadBytesPerSecond * 1'000 /
-                                                 kUploadBytesPerSecond)};
+Time StepDeadline(const DeadlineSpec& deadlines, aggregation::Step step) {
   switch (step) {
     case aggregation::Step::kKeys:
     case aggregation::Step::kNeighbours:
     case aggregation::Step::kCommitteeKeys:
       return deadlines.choose;
     case aggregation::Step::kShares:
-      return deadlines.share;
     case aggregation::Step::kComplaints:
-      return std::max(deadlines.share, transfer);
+      return deadlines.share;
     case aggregation::Step::kInput:
-      return std::max(deadlines.upload, transfer);
+      return deadlines.upload;
     case aggregation::Step::kAcks:
     case aggregation::Step::kVotes:
       return deadlines.consistency;
@@ -63,7 +56,26 @@ Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t transfe
   return deadlines.unmask;
 }
 
+// How long a step of the protocol may take when its answers are at most so large; for complaints,
+// its questions, which hold a share of every client.
+Time StepDuration(const TaskSpec& task, aggregation::Step step, uint64_t transfer_bytes) {
+  const Time deadline = StepDeadline(task.deadlines, step);
+  if (step != aggregation::Step::kComplaints && step != aggregation::Step::kInput) return deadline;
+  const Time transfer{static_cast<Time::rep>(transfer_bytes / kUploadBytesPerSecond * 1'000 +
+                                             transfer_bytes % kUploadBytesPerSecond * 1'000 /
+                                                 kUploadBytesPerSecond)};
+  return std::max(deadline, transfer);
+}
+
 }  // namespace
+
+std::vector<Time> StepDeadlines(const TaskSpec& task) {
+  std::vector<Time> deadlines = {task.deadlines.train};
+  for (const aggregation::Step step : StepsOf(task)) {
+    deadlines.push_back(StepDeadline(task.deadlines, step));
+  }
+  return deadlines;
+}
 
 Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subject) {
   const TaskSpec& task = subject.task;
@@ -120,7 +132,8 @@ Round::Round(RoundOptions options, Time now)
   Step& step = std::get<Training>(phase_).step;
   step.pending = parties_;
   step.asked = static_cast<uint32_t>(parties_.size());
-  step.deadline = now + options_.task->deadlines.train;
+  step.began = now;
+  step.deadline = now + std::min(options_.task->deadlines.train, LimitOf(0));
 }
 
 Step* Round::OpenStep() {
@@ -130,6 +143,12 @@ Step* Round::OpenStep() {
 }
 
 const Step* Round::OpenStep() const { return const_cast<Round*>(this)->OpenStep(); }
+
+StepProgress Round::progress() const {
+  const Step* const open = OpenStep();
+  if (open == nullptr) return {};
+  return {.name = step(), .asked = open->asked, .answered = open->answered};
+}
 
 // A client by its input, a committee's member by its share of the sum.
 bool Round::GivesToTheSum(size_t index) const {
@@ -143,13 +162,28 @@ bool Round::AsksTheCommittee(size_t index) const {
          StepsOf(*options_.task)[index] != aggregation::Step::kInput;
 }
 
-Status Round::Hear(PartyId from, BytesView answer) {
+// What the open step asks is asked of clients, for their input or towards it.
+bool Round::BeforeUpload() const {
+  const auto* aggregating = std::get_if<Aggregating>(&phase_);
+  if (aggregating == nullptr) return true;
+  const std::span<const aggregation::Step> steps = StepsOf(*options_.task);
+  const auto input = std::find(steps.begin(), steps.end(), aggregation::Step::kInput);
+  return aggregating->index <= static_cast<size_t>(input - steps.begin()) &&
+         !AsksTheCommittee(aggregating->index);
+}
+
+Time Round::LimitOf(size_t index) const {
+  const std::vector<Time>& limits = options_.limits.at_most;
+  return index < limits.size() ? limits[index] : Time::max();
+}
+
+Status Round::Hear(PartyId from, Pieces answer) {
   Step* step = OpenStep();
   if (step == nullptr || !step->pending.contains(from)) {
     return FailedPrecondition("this step asks nothing of this client, or has closed");
   }
   if (auto* aggregating = std::get_if<Aggregating>(&phase_)) {
-    if (Status heard = aggregating->aggregator->Hear(from, answer); !heard.ok()) {
+    if (Status heard = aggregating->aggregator->HearPieces(from, answer); !heard.ok()) {
       Leave(from, Departure::kFailed);
       // To a client this code means that its session is gone, which is not so.
       if (heard.code() == Code::kUnauthenticated) return PermissionDenied(heard.message());
@@ -157,11 +191,12 @@ Status Round::Hear(PartyId from, BytesView answer) {
     }
     if (GivesToTheSum(aggregating->index)) contributed_.insert(from);
   } else if (auto* training = std::get_if<Training>(&phase_)) {
-    if (answer.size() > ReadyBytesMax(*options_.task)) {
+    const uint64_t size = SizeOf(answer);
+    if (size > ReadyBytesMax(*options_.task)) {
       Leave(from, Departure::kFailed);
       return InvalidArgument("an invitation is answered by no bytes, or by pre-keys in SecAgg");
     }
-    if (!answer.empty()) training->prekeys.push_back({from, Bytes(answer.begin(), answer.end())});
+    if (size > 0) training->prekeys.push_back({from, Join(answer)});
     training->ready.push_back(from);
   }
   step->pending.erase(from);
@@ -169,13 +204,13 @@ Status Round::Hear(PartyId from, BytesView answer) {
   return OkStatus();
 }
 
-void Round::HearAgain(PartyId from, BytesView answer) {
+void Round::HearAgain(PartyId from, Pieces answer) {
   auto* aggregating = std::get_if<Aggregating>(&phase_);
   // Who is still to be heard would be heard for the first time.
   if (aggregating == nullptr || !parties_.contains(from)) return;
   if (aggregating->step.pending.contains(from)) return;
   // The aggregator refuses it, and keeps what it proves.
-  static_cast<void>(aggregating->aggregator->Hear(from, answer));
+  static_cast<void>(aggregating->aggregator->HearPieces(from, answer));
 }
 
 Result<Bytes> Round::Body(PartyId to) {
@@ -203,6 +238,7 @@ Time Round::NextTick() const {
 void Round::Postpone(Time by) {
   Step* step = OpenStep();
   if (step == nullptr) return;
+  step->began += by;
   step->deadline += by;
   if (step->hedge_until) *step->hedge_until += by;
 }
@@ -221,7 +257,7 @@ Result<Sum>* Round::outcome() {
 }
 
 // All transitions. A step is over when everybody asked has answered or left, when its deadline has
-// passed, or when 95 % have answered and the hedge has passed since.
+// passed, or when 95 % have answered and the hedge has passed since, which a patient round lacks.
 //
 //   phase        when the step is over                         next
 //   -----------  --------------------------------------------  ----------------------------------
@@ -236,13 +272,13 @@ Result<Sum>* Round::outcome() {
 // and the protocol has few, so the loop is bounded.
 void Round::Advance(Time now) {
   while (Step* step = OpenStep()) {
-    const Time hedge = options_.task->deadlines.hedge;
+    step->took.resize(step->answered, now - step->began);
+    const Time hedge = options_.limits.patient ? Time{0} : options_.task->deadlines.hedge;
     if (!step->hedge_until && hedge > Time{0} && step->answered > 0 &&
         uint64_t{step->answered} * 100 >= uint64_t{step->asked} * kHedgePercent) {
       step->hedge_until = now + hedge;
     }
-    const bool hedged = step->hedge_until && now >= *step->hedge_until;
-    if (!step->pending.empty() && now < step->deadline && !hedged) return;
+    if (!IsOver(*step, now)) return;
 
     Close(*step);
     if (auto* training = std::get_if<Training>(&phase_)) {
@@ -253,8 +289,28 @@ void Round::Advance(Time now) {
   }
 }
 
-void Round::Close(const Step& step) {
-  news_.closed.push_back({.name = this->step(), .asked = step.asked, .answered = step.answered});
+bool Round::IsOver(const Step& step, Time now) {
+  const bool hedged = step.hedge_until && now >= *step.hedge_until;
+  return step.pending.empty() || now >= step.deadline || hedged;
+}
+
+bool Round::OpensBy(Time now) const {
+  const auto* aggregating = std::get_if<Aggregating>(&phase_);
+  return aggregating != nullptr && aggregating->index + 1 == StepsOf(*options_.task).size() &&
+         IsOver(aggregating->step, now);
+}
+
+void Round::Close(Step& step) {
+  const auto* aggregating = std::get_if<Aggregating>(&phase_);
+  news_.closed.push_back({.name = this->step(),
+                          .asked = step.asked,
+                          .answered = step.answered,
+                          .index = aggregating == nullptr ? 0 : aggregating->index + 1,
+                          .silent = static_cast<uint32_t>(step.pending.size()),
+                          .took = std::move(step.took),
+                          .fitted = options_.limits.fitted,
+                          .patient = options_.limits.patient,
+                          .before_upload = BeforeUpload()});
   dropouts_.push_back(step.asked - step.answered - step.declined);
   for (const PartyId party : step.pending) {
     parties_.erase(party);
@@ -354,7 +410,9 @@ Result<Step> Round::AskStep(Aggregator& aggregator, size_t index, Time now) {
     CHORUS_TRY_ASSIGN(const Bytes pull, aggregator.Body(questions.front().to));
     transfer_bytes = pull.size();
   }
-  step.deadline = now + StepDuration(*options_.task, steps[index], transfer_bytes);
+  step.began = now;
+  step.deadline = now + std::min(StepDuration(*options_.task, steps[index], transfer_bytes),
+                                 LimitOf(index + 1));
   return step;
 }
 

@@ -14,6 +14,7 @@
 
 #include "aggregation/protocols.h"
 #include "base/parallel.h"
+#include "base/pieces.h"
 #include "base/random.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
@@ -35,6 +36,16 @@ struct SessionSubject {
 };
 Result<aggregation::SessionParams> SessionParamsFor(const SessionSubject& subject);
 
+// How long each step may take, training first; no longer than the task says in any case.
+std::vector<Time> StepDeadlines(const TaskSpec& task);
+
+// What a round keeps to within the task's deadlines (tempo.h).
+struct StepLimits {
+  std::vector<Time> at_most = {};  // [steps], training first; none: as the task says
+  bool fitted = false;             // some of them are below the task's
+  bool patient = false;            // no step closes before its deadline while somebody may answer
+};
+
 struct RoundOptions {
   const TaskSpec* task = nullptr;  // must outlive the round, as signing_seed and verifier
   aggregation::SessionParams params;
@@ -46,6 +57,7 @@ struct RoundOptions {
   std::vector<PartyId> invited;                // distinct clients
   // Of OneShot: the members that are there, who are no clients; invited like those.
   std::vector<aggregation::CommitteeMember> committee = {};
+  StepLimits limits = {};
 };
 
 // The longest answer to an invitation: none, or under SecAgg a record of pre-keys.
@@ -57,6 +69,12 @@ struct ClosedStep {
   uint32_t cohort = 1;  // of the round
   uint32_t asked = 0;
   uint32_t answered = 0;
+  size_t index = 0;             // among the round's steps, training being 0
+  uint32_t silent = 0;          // neither answered nor left
+  std::vector<Time> took = {};  // [answered]: from the question to the answer
+  bool fitted = false;          // as the round's limits
+  bool patient = false;
+  bool before_upload = false;  // clients were asked for their input or something before it
 };
 
 // What happened since it was last taken.
@@ -72,8 +90,16 @@ struct Step {
   uint32_t asked = 0;
   uint32_t answered = 0;
   uint32_t declined = 0;
+  Time began{};
   Time deadline{};
+  std::vector<Time> took;           // [answered] so far as Advance has seen them
   std::optional<Time> hedge_until;  // set once nearly all have answered
+};
+// How far a step is.
+struct StepProgress {
+  std::string_view name;  // empty: no step is open
+  uint32_t asked = 0;
+  uint32_t answered = 0;
 };
 // The phases of a round; each owns what it needs, so leaving it lets that go.
 struct Training {
@@ -99,10 +125,10 @@ class Round {
   // judged when the protocol begins; then the protocol's. A failure is what to tell
   // its sender, who is then out of the round. kFailedPrecondition: not asked in this step, or
   // answered already.
-  Status Hear(PartyId from, BytesView answer);
+  Status Hear(PartyId from, Pieces answer);
   // Another answer of a party that was heard in this step. It changes nothing, but two signed
   // answers that differ are proof against their sender.
-  void HearAgain(PartyId from, BytesView answer);
+  void HearAgain(PartyId from, Pieces answer);
   // What to ask a party of RoundNews::questions; kNotFound once its step is over or it has
   // answered.
   Result<Bytes> Body(PartyId to);
@@ -112,12 +138,15 @@ class Round {
   void Leave(PartyId party, Departure departure);
   // Does what is due by `now`. Call it after every Hear and Leave, and at NextTick().
   void Advance(Time now);
+  // Whether Advance would open the sum, which may take long.
+  bool OpensBy(Time now) const;
   Time NextTick() const;  // Time::max() once ended
   // Moves the open step's deadline: for so long nobody could be heard.
   void Postpone(Time by);
 
   RoundNews TakeNews() { return std::exchange(news_, {}); }
   std::string_view step() const;  // the open step's name; empty once ended
+  StepProgress progress() const;  // of the open step
   // Null while the round goes on; then its sum, or why there is none.
   Result<Sum>* outcome();
   bool Contributed(PartyId party) const { return contributed_.contains(party); }
@@ -132,11 +161,14 @@ class Round {
 
   Step* OpenStep();
   const Step* OpenStep() const;
-  void Close(const Step& step);
+  static bool IsOver(const Step& step, Time now);
+  void Close(Step& step);
   Phase AfterTraining(Training& training, Time now);
   Phase AfterStep(Aggregating& aggregating, Time now);
   Result<Step> AskStep(Aggregator& aggregator, size_t index, Time now);
   bool GivesToTheSum(size_t index) const;
+  bool BeforeUpload() const;
+  Time LimitOf(size_t index) const;
   bool AsksTheCommittee(size_t index) const;
   Result<std::unique_ptr<Aggregator>> NewSession(Training& training);
 

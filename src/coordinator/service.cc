@@ -4,8 +4,18 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/resource_quota.h>
+#include <grpcpp/support/server_interceptor.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,9 +27,10 @@ namespace chorus::coordinator {
 namespace {
 
 constexpr size_t kReasonBytesMax = 500;           // of a status: it travels in a header
-constexpr size_t kSmallRequestBytesMax = 16'384;  // of every call but Upload
-// What gRPC may hold in buffers: beyond it connections are refused and calls ended.
-constexpr size_t kBuffersBytesMax = size_t{4} << 30U;
+constexpr size_t kSmallRequestBytesMax = 16'384;  // of every call but these two
+constexpr size_t kControlBytesMax = limits::kTaskBytesMax + kSmallRequestBytesMax;
+// When a reply is asked for again that found no room among those not read yet.
+constexpr std::chrono::milliseconds kUnreadWait{500};
 constexpr int kShutdownMs = 500;  // for answers under way; then the connections are cut
 
 static_assert(limits::kEvidenceBytesMax + 1'024 < kSmallRequestBytesMax, "a check-in is small");
@@ -29,6 +40,50 @@ static_assert(limits::kEvidenceBytesMax + 1'024 < kSmallRequestBytesMax, "a chec
 constexpr int kPingIntervalMsMin = 20'000;
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+// A client makes one call at a time, and one more while a parked one ends.
+constexpr int kCallsAtATimeMax = 8;
+// Names and values of a call's headers; Chorus sends none but gRPC's own.
+constexpr int kHeaderBytesMax = 4'096;
+// A connection keeps room for as much as it reads at once. gRPC 1.51 heeds this in a process with
+// GRPC_EXPERIMENTS=-tcp_read_chunks only: see chorus/coordinator.h.
+constexpr int kReadBytesMax = 64 << 10;
+// A shorter request is copied out of gRPC's buffers; a longer one is used where it lies.
+constexpr size_t kInPlaceBytesMin = size_t{64} << 10U;
+// A piece keeps all of the buffer that it was read into: one of so many bytes under TLS, and of
+// kReadBytesMax without.
+constexpr size_t kTlsBufferBytes = 8'192;
+// How many times its own bytes a request that is used where it lies may keep.
+constexpr size_t kKeptTimesMax = 2;
+// What gRPC may hold in buffers: beyond it connections are refused and calls ended. Answers on
+// their way in lie in them until they are summed.
+constexpr size_t kBuffersBytesMax =
+    kKeptTimesMax * limits::kUploadsInFlightBytesMax + (size_t{4} << 30U);
+
+// A connection without a call for so long is of nobody, or of a client that trains: one that waits
+// has a call parked.
+constexpr int kIdleMs = 5 * 60'000;
+// A call whose request never ends holds at most a message; with its connection it ends after so
+// long at the latest. Clients notice nothing: what is under way may finish, and then they connect
+// anew.
+constexpr int kConnectionAgeMs = 2 * 3'600'000;
+constexpr int kConnectionGraceMs = 2 * 60'000;
+
+// Bytes of replies that gRPC holds for callers who have not read them. A caller that reads nothing
+// keeps its replies for as long as its connection lives. Thread-safe.
+class Unread {
+ public:
+  explicit Unread(size_t bytes_max) : bytes_max_(bytes_max) {}
+  bool Add(size_t bytes) {
+    if (bytes_.fetch_add(bytes) + bytes <= bytes_max_) return true;
+    bytes_.fetch_sub(bytes);
+    return false;
+  }
+  void Remove(size_t bytes) { bytes_.fetch_sub(bytes); }
+
+ private:
+  const size_t bytes_max_;
+  std::atomic<size_t> bytes_{0};
+};
 
 // One rpc. Its life is gRPC's: it ends in OnDone, which comes after Finish and never before. A
 // client that gives up does not shorten it, so OnCancel has nothing to do: the reply that is on its
@@ -36,11 +91,25 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 // gone as it finishes any other, and gRPC drops what it says.
 class Call final : public grpc::ServerUnaryReactor {
  public:
-  explicit Call(grpc::ByteBuffer* response) : response_(response) {}
+  Call(grpc::CallbackServerContext* context, grpc::ByteBuffer* response,
+       std::shared_ptr<Unread> unread)  // NOLINT(tidy): see the member.
+      : context_(context), response_(response), unread_(std::move(unread)) {}
 
   void Answer(Result<Bytes> result) {
+    if (result.ok() && result->size() > limits::kUncountedReplyBytesMax) {
+      if (unread_->Add(result->size())) {
+        counted_ = result->size();
+      } else {
+        result = ResourceExhausted("too many replies wait to be read by their callers: try later")
+                     .RetryAfter(kUnreadWait);
+      }
+    }
     if (!result.ok()) {
       const Status& status = result.status();
+      if (status.retry_after() > std::chrono::milliseconds{0}) {
+        context_->AddTrailingMetadata(std::string(limits::kRetryAfterKey),
+                                      std::to_string(status.retry_after().count()));
+      }
       Finish(grpc::Status(static_cast<grpc::StatusCode>(status.code()),
                           status.message().substr(0, kReasonBytesMax)));
       return;
@@ -55,10 +124,17 @@ class Call final : public grpc::ServerUnaryReactor {
     Finish(grpc::Status::OK);
   }
 
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    unread_->Remove(counted_);
+    delete this;
+  }
 
  private:
-  grpc::ByteBuffer* response_;  // gRPC's, until OnDone
+  grpc::CallbackServerContext* context_;  // gRPC's, until OnDone, as the next
+  grpc::ByteBuffer* response_;
+  // Shared: gRPC's threads may still be in OnDone when the service that made the call goes.
+  const std::shared_ptr<Unread> unread_;  // NOLINT(tidy): as it says.
+  size_t counted_ = 0;
 };
 
 // Answers its call once.
@@ -80,61 +156,213 @@ using RawService =
     v1::Coordinator::WithRawCallbackMethod_Challenge<v1::Coordinator::WithRawCallbackMethod_CheckIn<
         v1::Coordinator::WithRawCallbackMethod_Next<v1::Coordinator::WithRawCallbackMethod_Download<
             v1::Coordinator::WithRawCallbackMethod_Upload<
-                v1::Coordinator::WithRawCallbackMethod_GetStatus<v1::Coordinator::Service>>>>>>;
+                v1::Coordinator::WithRawCallbackMethod_GetStatus<
+                    v1::Coordinator::WithRawCallbackMethod_Control<
+                        v1::Coordinator::WithRawCallbackMethod_GetAudit<
+                            v1::Coordinator::Service>>>>>>>>;
+
+using Gate = decltype(ServiceOptions::gate);
+
+// The host of "ipv4:192.0.2.1:5000" or "ipv6:%5B2001:db8::1%5D:5000", as gRPC writes a peer. Of an
+// IPv6 address the first half: whoever has one has all of a network of that size, as many as they
+// like [RFC 4291, 2.5.4].
+std::string AddressIn(std::string_view peer) {
+  std::string_view host = peer.substr(0, peer.rfind(':'));
+  if (!host.starts_with("ipv6:")) return std::string(host);
+  constexpr int kNetworkGroups = 4;
+  size_t end = 0;
+  int colons = 0;
+  const size_t begin = std::string_view("ipv6:").size();
+  for (end = begin; end < host.size(); ++end) {
+    if (host[end] != ':') continue;
+    // "::" leaves out groups of zeros; what is left of it is the network, or part of it.
+    if (++colons == kNetworkGroups || host.substr(end).starts_with("::")) break;
+  }
+  return std::string(host.substr(0, end));
+}
+
+class Slices final : public Body::Memory {
+ public:
+  explicit Slices(std::vector<grpc::Slice> slices) : slices_(std::move(slices)) {}
+  std::vector<BytesView> Views() const {
+    std::vector<BytesView> views;
+    views.reserve(slices_.size());
+    for (const grpc::Slice& slice : slices_) views.emplace_back(slice.begin(), slice.size());
+    return views;
+  }
+
+ private:
+  const std::vector<grpc::Slice> slices_;
+};
+
+// In how many buffers of that size the pieces can lie, at most: those of one come one after the
+// other.
+size_t BuffersOf(Pieces pieces, size_t buffer_bytes) {
+  size_t buffers = 0;
+  uintptr_t first = 0;  // of the bytes in the last one
+  for (const BytesView piece : pieces) {
+    const auto begin = reinterpret_cast<uintptr_t>(piece.data());
+    if (buffers > 0 && begin >= first && begin - first + piece.size() <= buffer_bytes) continue;
+    ++buffers;
+    first = begin;
+  }
+  return buffers;
+}
+
+// gRPC would keep the request until its answer, which may be long in coming, or many that wait; the
+// body keeps what of it is not copied.
+Body BodyOf(std::vector<grpc::Slice> slices, size_t size, size_t buffer_bytes) {
+  auto memory = std::make_unique<Slices>(std::move(slices));
+  std::vector<BytesView> pieces = memory->Views();
+  if (size < kInPlaceBytesMin ||
+      BuffersOf(pieces, buffer_bytes) * buffer_bytes > kKeptTimesMax * size) {
+    return Join(pieces);
+  }
+  return {std::move(pieces), std::move(memory)};
+}
 
 class Calls final : public RawService {
  public:
-  explicit Calls(RequestSink sink) : sink_(std::move(sink)) {}
+  Calls(RequestSink sink, Gate gate, size_t buffer_bytes)
+      : sink_(std::move(sink)), gate_(std::move(gate)), buffer_bytes_(buffer_bytes) {}
 
  private:
   using Context = grpc::CallbackServerContext;
   using Buffer = grpc::ByteBuffer;
 
-  grpc::ServerUnaryReactor* Challenge(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kChallenge, kSmallRequestBytesMax, *in, out);
+  grpc::ServerUnaryReactor* Challenge(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kChallenge, kSmallRequestBytesMax, *in, out);
   }
-  grpc::ServerUnaryReactor* CheckIn(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kCheckIn, kSmallRequestBytesMax, *in, out);
+  grpc::ServerUnaryReactor* CheckIn(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kCheckIn, kSmallRequestBytesMax, *in, out);
   }
-  grpc::ServerUnaryReactor* Next(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kNext, kSmallRequestBytesMax, *in, out);
+  grpc::ServerUnaryReactor* Next(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kNext, kSmallRequestBytesMax, *in, out);
   }
-  grpc::ServerUnaryReactor* Download(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kDownload, kSmallRequestBytesMax, *in, out);
+  grpc::ServerUnaryReactor* Download(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kDownload, kSmallRequestBytesMax, *in, out);
   }
-  grpc::ServerUnaryReactor* Upload(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kUpload, limits::kMessageBytesMax, *in, out);
+  grpc::ServerUnaryReactor* Upload(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kUpload, limits::kMessageBytesMax, *in, out);
   }
-  grpc::ServerUnaryReactor* GetStatus(Context*, const Buffer* in, Buffer* out) override {
-    return Receive(wire::kGetStatus, kSmallRequestBytesMax, *in, out);
+  grpc::ServerUnaryReactor* GetStatus(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kGetStatus, kSmallRequestBytesMax, *in, out);
+  }
+  grpc::ServerUnaryReactor* Control(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kControl, kControlBytesMax, *in, out);
+  }
+  grpc::ServerUnaryReactor* GetAudit(Context* context, const Buffer* in, Buffer* out) override {
+    return Receive(*context, wire::kGetAudit, kSmallRequestBytesMax, *in, out);
   }
 
   // The call cannot end, and so stays valid, before gRPC has been given it as this returns: a
   // Finish until then waits for that.
-  grpc::ServerUnaryReactor* Receive(std::string_view method, size_t size_max, const Buffer& request,
-                                    Buffer* response) {
-    Call* const call = new Call(response);
+  grpc::ServerUnaryReactor* Receive(Context& context, std::string_view method, size_t size_max,
+                                    const Buffer& request, Buffer* response) {
+    Call* const call =
+        new Call(&context, response, wire::IsOfSession(method) ? unread_ : unread_open_);
+    if (gate_ != nullptr) {
+      if (Status status = gate_(method, AddressIn(context.peer())); !status.ok()) {
+        call->Answer(std::move(status));
+        return call;
+      }
+    }
     std::vector<grpc::Slice> slices;
     if (request.Length() > size_max) {
       call->Answer(InvalidArgument("the request has too many bytes for its method"));
     } else if (!request.Dump(&slices).ok()) {
       call->Answer(InvalidArgument("the request cannot be read"));
     } else {
-      Bytes bytes;
-      bytes.reserve(request.Length());
-      for (const grpc::Slice& slice : slices) bytes.insert(bytes.end(), slice.begin(), slice.end());
+      Body body = BodyOf(std::move(slices), request.Length(), buffer_bytes_);
+      const_cast<Buffer&>(request).Clear();
       // std::function copies what it holds, and the last copy answers.
       auto once = std::make_shared<Once>(call);  // NOLINT(tidy): shared by copies.
-      sink_(method, std::move(bytes),
+      sink_(method, std::move(body),
             [once](Result<Bytes> result) { once->Answer(std::move(result)); });
     }
     return call;
   }
 
   const RequestSink sink_;
+  const Gate gate_;
+  const size_t buffer_bytes_;
+  using SharedUnread = std::shared_ptr<Unread>;  // NOLINT(tidy): see Call's.
+  static SharedUnread NewUnread(size_t bytes_max) {
+    return std::make_shared<Unread>(bytes_max);  // NOLINT(tidy): likewise.
+  }
+  // Apart, so that who has no session keeps nobody's reply back.
+  const SharedUnread unread_ = NewUnread(limits::kUnreadBytesMax);
+  const SharedUnread unread_open_ = NewUnread(limits::kUnreadOpenBytesMax);
 };
 
-void Configure(grpc::ServerBuilder& builder) {
+// Ends the streams of gRPC's own services that are too many, of all and of one address. A health
+// check that is not a stream is always answered.
+class ForeignStreams final : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  grpc::experimental::Interceptor* CreateServerInterceptor(
+      grpc::experimental::ServerRpcInfo* call) override {
+    const bool foreign = std::string_view(call->method()).starts_with("/grpc.");
+    const bool unary = call->type() == grpc::experimental::ServerRpcInfo::Type::UNARY;
+    return foreign && !unary ? new Stream(*call, *this) : nullptr;
+  }
+
+ private:
+  // Lives as long as its call.
+  class Stream final : public grpc::experimental::Interceptor {
+   public:
+    Stream(grpc::experimental::ServerRpcInfo& call, ForeignStreams& all) : call_(call), all_(all) {}
+    ~Stream() override {
+      if (address_) all_.Leave(*address_);
+    }
+    void Intercept(grpc::experimental::InterceptorBatchMethods* batch) override {
+      using grpc::experimental::InterceptionHookPoints;
+      if (batch->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+        std::string address = AddressIn(call_.server_context()->peer());
+        if (all_.Enter(address)) {
+          address_ = std::move(address);
+        } else {
+          call_.server_context()->TryCancel();
+        }
+      }
+      batch->Proceed();
+    }
+
+   private:
+    grpc::experimental::ServerRpcInfo& call_;
+    ForeignStreams& all_;
+    std::optional<std::string> address_;  // once it was let in
+  };
+
+  bool Enter(const std::string& address) {
+    const std::lock_guard lock(mutex_);
+    if (open_ >= limits::kForeignStreamsMax) return false;
+    size_t& of_address = of_[address];
+    if (of_address >= limits::kForeignStreamsOfAddressMax) return false;
+    ++of_address;
+    ++open_;
+    return true;
+  }
+  void Leave(const std::string& address) {
+    const std::lock_guard lock(mutex_);
+    --open_;
+    const auto found = of_.find(address);
+    if (--found->second == 0) of_.erase(found);
+  }
+
+  std::mutex mutex_;
+  size_t open_ = 0;
+  std::map<std::string, size_t> of_;  // an address
+};
+
+// What gRPC may hold: half of the machine's memory, and no more than it can have use for.
+size_t BuffersBytesMax() {
+  const auto pages = static_cast<uint64_t>(std::max(::sysconf(_SC_PHYS_PAGES), 0L));
+  const auto page = static_cast<uint64_t>(std::max(::sysconf(_SC_PAGESIZE), 0L));
+  const uint64_t half = pages * page / 2;
+  return half == 0 ? kBuffersBytesMax : std::min<uint64_t>(kBuffersBytesMax, half);
+}
+
+void Configure(grpc::ServerBuilder& builder, const ServiceOptions& options) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kMessageBytesMax));
   builder.SetMaxSendMessageSize(static_cast<int>(limits::kMessageBytesMax));
   // Without this a second server could share the port and take half of the clients.
@@ -147,20 +375,51 @@ void Configure(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalMsMin);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(options.handshake_timeout.count()));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsAtATimeMax);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kHeaderBytesMax);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kConnectionAgeMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kConnectionGraceMs);
+  // Chunks in few frames and few reads.
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytesMax);
   // Only reflection is synchronous.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
-  builder.SetResourceQuota(grpc::ResourceQuota("chorus").Resize(kBuffersBytesMax));
+  builder.SetResourceQuota(grpc::ResourceQuota("chorus").Resize(BuffersBytesMax()));
 }
+
+// gRPC's library of reflection registers itself for every server of the process it is linked into;
+// this server has it only where it was asked for.
+class Reflection final : public grpc::ServerBuilderOption {
+ public:
+  explicit Reflection(bool wanted) : wanted_(wanted) {}
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    auto reflection = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
+    std::erase_if(*plugins, [&](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
+      return plugin->name() == reflection->name();
+    });
+    if (wanted_) plugins->push_back(std::move(reflection));
+  }
+
+ private:
+  bool wanted_;
+};
 
 // Null when the address cannot be had, or the credentials are no good.
 std::unique_ptr<grpc::Server> Listen(
-    const std::string& address,
+    const ServiceOptions& options,
     const std::shared_ptr<grpc::ServerCredentials>& credentials,  // NOLINT(tidy): gRPC's own type.
-    Calls& calls, int& port) {
+    bool reflection, Calls& calls, int& port) {
   grpc::ServerBuilder builder;
-  Configure(builder);
-  builder.AddListeningPort(address, credentials, &port);
+  Configure(builder, options);
+  builder.SetOption(std::make_unique<Reflection>(reflection));
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<ForeignStreams>());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  builder.AddListeningPort(options.listen, credentials, &port);
   builder.RegisterService(&calls);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   return port > 0 ? std::move(server) : nullptr;
@@ -168,7 +427,9 @@ std::unique_ptr<grpc::Server> Listen(
 
 class GrpcService final : public Service {
  public:
-  explicit GrpcService(RequestSink sink) : calls_(std::move(sink)) {}
+  GrpcService(RequestSink sink, const ServiceOptions& options)
+      : calls_(std::move(sink), options.gate,
+               options.plaintext ? size_t{kReadBytesMax} : kTlsBufferBytes) {}
 
   ~GrpcService() override {
     if (server_ == nullptr) return;
@@ -177,30 +438,45 @@ class GrpcService final : public Service {
   }
 
   Status Start(const ServiceOptions& options) {
-    // Both of these hold for every gRPC server that this process builds from now on.
+    // This holds for every gRPC server that this process builds from now on.
     grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    const bool reflection = options.reflection;
     if (options.plaintext) {
-      server_ = Listen(options.listen, grpc::InsecureServerCredentials(), calls_, port_);
+      server_ = Listen(options, grpc::InsecureServerCredentials(), reflection, calls_, port_);
     } else {
-      grpc::SslServerCredentialsOptions tls;
+      grpc::SslServerCredentialsOptions tls(
+          options.client_ca_pem.empty()
+              ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+              : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+      tls.pem_root_certs = options.client_ca_pem;
       tls.pem_key_cert_pairs.push_back(
           {.private_key = options.tls_key_pem, .cert_chain = options.tls_certificate_pem});
-      server_ = Listen(options.listen, grpc::SslServerCredentials(tls), calls_, port_);
+      server_ = Listen(options, grpc::SslServerCredentials(tls), reflection, calls_, port_);
     }
-    if (server_ != nullptr) return OkStatus();
+    if (server_ != nullptr) {
+      SetServing(true);
+      return OkStatus();
+    }
     // gRPC does not say which of the two was wrong; whether the address is free tells.
     int free_port = 0;
-    Calls nothing([](std::string_view, const Bytes&, const Reply&) {});
+    Calls nothing([](std::string_view, const Body&, const Reply&) {}, nullptr, kTlsBufferBytes);
     if (!options.plaintext &&
-        Listen(options.listen, grpc::InsecureServerCredentials(), nothing, free_port) != nullptr)
+        Listen(options, grpc::InsecureServerCredentials(), false, nothing, free_port) != nullptr)
       return InvalidArgument(
-          "tls_certificate_pem and tls_key_pem are not a certificate chain and its key in PEM");
+          "tls_certificate_pem and tls_key_pem are not a certificate chain and its key in PEM, or "
+          "client_ca_pem is no certificate in PEM");
     return Unavailable("cannot listen on " + options.listen +
                        ": the port is in use, or the address is not of this machine");
   }
 
   int port() const override { return port_; }
+
+  void SetServing(bool serving) override {
+    grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+    if (health == nullptr) return;
+    health->SetServingStatus(serving);  // of those it knows by name, and of the server
+    health->SetServingStatus(v1::Coordinator::service_full_name(), serving);
+  }
 
  private:
   Calls calls_;
@@ -214,8 +490,12 @@ Status CheckServiceOptions(const ServiceOptions& options) {
   const bool certificate = !options.tls_certificate_pem.empty();
   const bool key = !options.tls_key_pem.empty();
   if (options.listen.empty()) return InvalidArgument("listen is empty: give host:port");
-  if (options.plaintext && (certificate || key))
-    return InvalidArgument("plaintext excludes tls_certificate_pem and tls_key_pem: choose");
+  if (options.plaintext && (certificate || key || !options.client_ca_pem.empty()))
+    return InvalidArgument(
+        "plaintext excludes tls_certificate_pem, tls_key_pem and client_ca_pem: choose");
+  if (!options.client_ca_pem.empty() &&
+      options.client_ca_pem.find("BEGIN CERTIFICATE") == std::string::npos)
+    return InvalidArgument("client_ca_pem holds no certificate in PEM");
   if (!options.plaintext && !(certificate && key))
     return InvalidArgument(
         "tls_certificate_pem and tls_key_pem are both needed, or plaintext = true");
@@ -224,7 +504,7 @@ Status CheckServiceOptions(const ServiceOptions& options) {
 
 Result<std::unique_ptr<Service>> Service::Start(const ServiceOptions& options, RequestSink sink) {
   CHORUS_TRY(CheckServiceOptions(options));
-  auto service = std::make_unique<GrpcService>(std::move(sink));
+  auto service = std::make_unique<GrpcService>(std::move(sink), options);
   CHORUS_TRY(service->Start(options));
   return std::unique_ptr<Service>(std::move(service));
 }

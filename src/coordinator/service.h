@@ -1,6 +1,7 @@
 // The coordinator's calls over gRPC: bytes in, bytes out, nothing decoded. gRPC ends in service.cc.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,15 +9,24 @@
 
 #include "chorus/bytes.h"
 #include "chorus/status.h"
+#include "coordinator/body.h"
 #include "coordinator/core.h"
 
 namespace chorus::coordinator {
 
 struct ServiceOptions {
-  std::string listen;               // host:port; port 0 takes a free one
-  std::string tls_certificate_pem;  // chain
-  std::string tls_key_pem;
-  bool plaintext = false;  // without TLS, and then without the two above
+  std::string listen;                    // host:port; port 0 takes a free one
+  std::string tls_certificate_pem = {};  // chain
+  std::string tls_key_pem = {};
+  std::string client_ca_pem = {};  // whose certificates clients must show; empty: they show none
+  bool plaintext = false;          // without TLS, and then without the three above
+  bool reflection = false;         // whether the server tells callers its schema
+  // Whether a call of `method` from this address, without its port, may go on; asked before
+  // anything else, on gRPC's threads. Null: all may.
+  std::function<Status(std::string_view method, std::string_view address)> gate = nullptr;
+  // Whoever opens a connection and says nothing, or its half of the handshakes a byte at a time,
+  // holds a descriptor and some 50 KB, and is cut off after so long.
+  std::chrono::milliseconds handshake_timeout{10'000};
 };
 
 // What is wrong with them without touching the network: kInvalidArgument for no address, TLS with
@@ -27,7 +37,7 @@ Status CheckServiceOptions(const ServiceOptions& options);
 // it. Called on gRPC's threads, several at a time: it queues and returns. `reply` takes the first
 // answer from any thread and ignores others; when its last copy goes unanswered, the caller gets
 // kUnavailable.
-using RequestSink = std::function<void(std::string_view method, Bytes request, Reply reply)>;
+using RequestSink = std::function<void(std::string_view method, Body request, Reply reply)>;
 
 class Service {
  public:
@@ -38,6 +48,8 @@ class Service {
   // before, or does so soon from another thread: gRPC waits for them.
   virtual ~Service() = default;
   virtual int port() const = 0;
+  // What grpc.health.v1 says of the server and of chorus.v1.Coordinator. It begins as serving.
+  virtual void SetServing(bool serving) = 0;
 };
 
 }  // namespace chorus::coordinator

@@ -1,27 +1,37 @@
-#include <sqlite3.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <filesystem>
 #include <iterator>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
 
-#include "base/codec.h"
-#include "base/limits.h"
 #include "chorus/store.h"
-#include "crypto/crypto.h"
+#include "coordinator/sql_transaction.h"
+#include "coordinator/sqlite_statement.h"
 
 namespace chorus {
 namespace {
 
-constexpr int64_t kApplication = 0x43484F52;  // "CHOR", in the file's header
+using coordinator::SqlRow;
+using coordinator::SqlValue;
+using coordinator::sqlite::Database;
+using coordinator::sqlite::kApplication;
+using coordinator::sqlite::Number;
+using coordinator::sqlite::Run;
+using coordinator::sqlite::Statement;
+using coordinator::sqlite::StatusOf;
+using coordinator::sqlite::Text;
+
 // A large model passes through the write-ahead log once; the file shrinks to this afterwards.
 constexpr std::string_view kLogBytesKept = "67108864";
+
+constexpr int kBusyMilliseconds = 2'000;
 
 // What takes a file from each version of the schema to the next, the first from an empty file.
 // Never edited, only added to. The current version is the number of entries.
@@ -53,385 +63,117 @@ constexpr const char* kMigrations[] = {
     // Tasks of before had no state beside their model, and no answers. A digest of no content is of
     // no bytes here, and zeros in memory.
     ("ALTER TABLE task ADD COLUMN server_state BLOB NOT NULL DEFAULT x'';"
-     "ALTER TABLE round ADD COLUMN answers BLOB NOT NULL DEFAULT x'';")};
+     "ALTER TABLE round ADD COLUMN answers BLOB NOT NULL DEFAULT x'';"),
+    // What a round made is what the next one trained on, or what the task has now.
+    "ALTER TABLE task ADD COLUMN mode INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE round ADD COLUMN result BLOB NOT NULL DEFAULT x'';"
+    "UPDATE round SET result = coalesce("
+    "  (SELECT next.model FROM round AS next WHERE next.task = round.task"
+    "    AND next.round > round.round ORDER BY next.round LIMIT 1),"
+    "  (SELECT task.model FROM task WHERE task.id = round.task)) WHERE state = 1;"
+    "CREATE INDEX round_result ON round (result);"
+    "CREATE INDEX round_answers ON round (answers) WHERE length(answers) > 0;"
+    "CREATE TABLE audit ("
+    "  task BLOB NOT NULL REFERENCES task (id), number INTEGER NOT NULL,"
+    "  unix_seconds INTEGER NOT NULL, action INTEGER NOT NULL, actor BLOB NOT NULL,"
+    "  round INTEGER NOT NULL, model BLOB NOT NULL, priority INTEGER NOT NULL, reason TEXT NOT "
+    "NULL,"
+    "  previous BLOB NOT NULL, signature BLOB NOT NULL, PRIMARY KEY (task, number)) WITHOUT ROWID;"
+    "CREATE TABLE process ("
+    "  name TEXT PRIMARY KEY NOT NULL, address TEXT NOT NULL, seen INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE cohort ("
+    "  task BLOB NOT NULL REFERENCES task (id), round INTEGER NOT NULL, cohort INTEGER NOT NULL,"
+    "  process TEXT NOT NULL, lease_until INTEGER NOT NULL, state INTEGER NOT NULL,"
+    "  report BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY (task, round, cohort)) WITHOUT ROWID;"
+    "CREATE TABLE claim ("
+    "  task BLOB NOT NULL REFERENCES task (id), round INTEGER NOT NULL, identity BLOB NOT NULL,"
+    "  cohort INTEGER NOT NULL, PRIMARY KEY (task, round, identity)) WITHOUT ROWID;"};
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 
-struct CloseDatabase {
-  void operator()(sqlite3* database) const { sqlite3_close_v2(database); }
-};
-using Database = std::unique_ptr<sqlite3, CloseDatabase>;
-
-// A failure of SQLite in words. SQLite's own text names tables and columns, never their content.
-Status StatusOf(sqlite3* database, int result) {
-  const int cause = sqlite3_system_errno(database);
-  switch (result & 0xFF) {
-    case SQLITE_FULL:
-      return ResourceExhausted("the disk is full: make room for the store");
-    case SQLITE_NOMEM:
-      return ResourceExhausted("the store is out of memory");
-    case SQLITE_CORRUPT:
-      return DataLoss("the store's file is damaged: restore it from a copy");
-    case SQLITE_NOTADB:
-      return DataLoss("the store's file is not a database");
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-      return FailedPrecondition("the store is in use by another coordinator");
-    case SQLITE_IOERR:
-      if (cause == ENOSPC || cause == EDQUOT || cause == EFBIG)
-        return ResourceExhausted("the store's file may not grow: the disk or its quota is full");
-      break;
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM:
-    case SQLITE_READONLY:
-    case SQLITE_AUTH:
-      break;
-    default:
-      return Internal(std::string("the store refused a statement: ") + sqlite3_errmsg(database));
-  }
-  std::string reason = sqlite3_errstr(result);
-  if (cause != 0) reason += ", " + std::system_category().message(cause);
-  return Unavailable("the store's file cannot be used: " + reason);
-}
-
-// One statement, bound from left to right and then stepped. Bound bytes and text must outlive it.
-class Statement {
+// Keeps other coordinators away from a store's file for as long as it lives. A lock of its own, and
+// not the database's exclusive one, so that a backup can be taken while the coordinator runs. The
+// kernel drops it with the process, however that dies.
+class FileLock {
  public:
-  Statement(sqlite3* database, const char* sql) : database_(database) {
-    result_ = sqlite3_prepare_v2(database, sql, -1, &statement_, nullptr);
-  }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  Statement& Bind(BytesView bytes) {
-    // A null pointer would bind NULL.
-    const void* data = bytes.empty() ? static_cast<const void*>("") : bytes.data();
-    return Bound(sqlite3_bind_blob64(statement_, ++bound_, data, bytes.size(), SQLITE_STATIC));
-  }
-  Statement& Bind(const std::string& text) {
-    return Bound(sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_STATIC,
-                                     SQLITE_UTF8));
-  }
-  // Counts above 2^63 come back as they went in, as SQLite's negative numbers.
-  Statement& Bind(uint64_t number) {
-    return Bound(sqlite3_bind_int64(statement_, ++bound_, static_cast<int64_t>(number)));
-  }
-  Statement& Bind(double number) {
-    return Bound(sqlite3_bind_double(statement_, ++bound_, number));
+  FileLock() = default;
+  FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock() {
+    if (descriptor_ >= 0) close(descriptor_);
   }
 
-  // True: there is a row to read. False: done.
-  Result<bool> Step() {
-    if (result_ == SQLITE_OK) result_ = sqlite3_step(statement_);
-    const int result = std::exchange(result_, SQLITE_OK);
-    if (result == SQLITE_ROW) return true;
-    if (result == SQLITE_DONE) return false;
-    return StatusOf(database_, result);
-  }
-  // For a statement whose rows, if any, are of no interest.
-  Status Run() {
-    CHORUS_TRY_ASSIGN(bool row, Step());
-    while (row) {
-      CHORUS_TRY_ASSIGN(row, Step());
+  static Result<FileLock> Take(const std::string& path) {
+    FileLock lock;
+    lock.descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock.descriptor_ < 0) return Failed(errno);
+    while (flock(lock.descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno == EWOULDBLOCK)
+        return FailedPrecondition("the store is in use by another coordinator");
+      return Failed(errno);
     }
-    return OkStatus();
+    return lock;
   }
-
-  // The row's columns from left to right.
-  uint64_t TakeU64() { return static_cast<uint64_t>(sqlite3_column_int64(statement_, read_++)); }
-  uint32_t TakeU32() { return static_cast<uint32_t>(TakeU64()); }
-  double TakeDouble() {
-    const int column = read_++;
-    if (sqlite3_column_type(statement_, column) == SQLITE_NULL)
-      return std::numeric_limits<double>::quiet_NaN();
-    return sqlite3_column_double(statement_, column);
-  }
-  // Points into the row: good until the next Step.
-  BytesView TakeView() {
-    const int column = read_++;
-    const void* data = sqlite3_column_blob(statement_, column);
-    const int size = sqlite3_column_bytes(statement_, column);
-    return {static_cast<const uint8_t*>(data), data == nullptr ? 0 : static_cast<size_t>(size)};
-  }
-  Bytes TakeBytes() {
-    const BytesView view = TakeView();
-    return Bytes(view.begin(), view.end());
-  }
-  std::string TakeText() {
-    const BytesView view = TakeView();
-    return std::string(view.begin(), view.end());
-  }
-  template <size_t N>
-  Status Take(std::array<uint8_t, N>& out) {
-    const BytesView view = TakeView();
-    if (view.size() != N) return DataLoss("a row of the store is damaged: a value is too short");
-    std::memcpy(out.data(), view.data(), N);
-    return OkStatus();
-  }
-  // Zeros for a digest of nothing, which is stored as no bytes.
-  Status TakeOptional(Digest& out) {
-    if (sqlite3_column_bytes(statement_, read_) > 0) return Take(out);
-    ++read_;
-    out = {};
-    return OkStatus();
-  }
-  void NextRow() { read_ = 0; }
 
  private:
-  Statement& Bound(int result) {
-    if (result_ == SQLITE_OK) result_ = result;
-    return *this;
+  static Status Failed(int cause) {
+    return Unavailable("the store's file cannot be used: " + std::system_category().message(cause));
   }
 
-  sqlite3* database_;
-  sqlite3_stmt* statement_ = nullptr;
-  int result_ = SQLITE_OK;
-  int bound_ = 0;
-  int read_ = 0;
+  int descriptor_ = -1;
 };
 
-// As TakeOptional reads it.
-BytesView Optional(const Digest& digest) {
-  return digest == Digest{} ? BytesView() : BytesView(digest);
-}
-
-Status Run(sqlite3* database, const char* sql) { return Statement(database, sql).Run(); }
-
-// Dropouts are a short list that nobody searches: one value.
-Bytes EncodeDropouts(const std::vector<uint32_t>& dropouts) {
-  Writer writer;
-  for (const uint32_t count : dropouts) writer.U32(count);
-  return std::move(writer).Take();
-}
-
-Status DecodeDropouts(BytesView bytes, std::vector<uint32_t>& dropouts) {
-  Reader reader(bytes);
-  while (reader.left() > 0 && !reader.failed()) dropouts.push_back(reader.U32());
-  if (reader.failed()) return DataLoss("a row of the store is damaged: a value is cut short");
-  return OkStatus();
-}
-
-Status ReadRound(Statement& row, RoundReport& report) {
-  row.NextRow();
-  report.round = row.TakeU64();
-  const uint64_t state = row.TakeU64();
-  const uint64_t code = row.TakeU64();
-  if (state > static_cast<uint64_t>(RoundState::kAborted) ||
-      code > static_cast<uint64_t>(Code::kUnauthenticated))
-    return DataLoss("a row of the store is damaged: a value is out of range");
-  report.state = static_cast<RoundState>(state);
-  report.code = static_cast<Code>(code);
-  report.reason = row.TakeText();
-  CHORUS_TRY(row.Take(report.model));
-  report.invited = row.TakeU32();
-  report.contributors = row.TakeU32();
-  report.refused = row.TakeU32();
-  CHORUS_TRY(DecodeDropouts(row.TakeView(), report.dropouts));
-  report.bytes_up = row.TakeU64();
-  report.bytes_down = row.TakeU64();
-  report.duration_ms = row.TakeU64();
-  report.examples = row.TakeU64();
-  report.loss = row.TakeDouble();
-  report.accuracy = row.TakeDouble();
-  report.evaluated = row.TakeU64();
-  report.cohorts = row.TakeU32();
-  report.cohorts_committed = row.TakeU32();
-  return row.TakeOptional(report.answers);
-}
-
-Status ReadEvidence(Statement& row, Evidence& evidence) {
-  row.NextRow();
-  evidence.round = row.TakeU64();
-  evidence.cohort = row.TakeU32();
-  CHORUS_TRY(row.Take(evidence.identity));
-  CHORUS_TRY(row.Take(evidence.first.message));
-  CHORUS_TRY(row.Take(evidence.first.signature));
-  CHORUS_TRY(row.Take(evidence.second.message));
-  return row.Take(evidence.second.signature);
-}
-
-class SqliteTransaction final : public Transaction {
+class SqliteSession final : public coordinator::SqlSession {
  public:
-  explicit SqliteTransaction(sqlite3* database) : database_(database) {}
+  explicit SqliteSession(sqlite3* database) : database_(database) {}
 
-  Result<std::optional<TaskRecord>> FindTask(const TaskId& id) override {
-    Statement find(database_,
-                   "SELECT id, name, spec, model, rounds_begun, rounds_committed, server_state"
-                   " FROM task WHERE id = ?");
-    CHORUS_TRY_ASSIGN(const bool found, find.Bind(id).Step());
-    if (!found) return std::optional<TaskRecord>();
-    TaskRecord task;
-    CHORUS_TRY(find.Take(task.id));
-    task.name = find.TakeText();
-    task.spec = find.TakeBytes();
-    CHORUS_TRY(find.Take(task.model));
-    task.rounds_begun = find.TakeU64();
-    task.rounds_committed = find.TakeU64();
-    CHORUS_TRY(find.TakeOptional(task.server_state));
-    return std::optional<TaskRecord>(std::move(task));
-  }
-
-  Status PutTask(const TaskRecord& task) override {
-    // Not REPLACE, which would delete the row that rounds refer to.
-    Statement put(database_,
-                  "INSERT INTO task (id, name, spec, model, rounds_begun, rounds_committed,"
-                  " server_state) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                  " ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
-                  " spec = excluded.spec, model = excluded.model,"
-                  " rounds_begun = excluded.rounds_begun,"
-                  " rounds_committed = excluded.rounds_committed,"
-                  " server_state = excluded.server_state");
-    put.Bind(task.id).Bind(task.name).Bind(task.spec).Bind(task.model);
-    put.Bind(task.rounds_begun).Bind(task.rounds_committed);
-    return Written(put.Bind(Optional(task.server_state)).Run());
-  }
-
-  Status PutRound(const TaskId& task, const RoundReport& round) override {
-    CHORUS_TRY(CheckKnown(task, round.round));
-    const Bytes dropouts = EncodeDropouts(round.dropouts);
-    Statement put(database_,
-                  "REPLACE INTO round (task, round, state, code, reason, model, invited,"
-                  " contributors, refused, dropouts, bytes_up, bytes_down, duration_ms, examples,"
-                  " loss, accuracy, evaluated, cohorts, cohorts_committed, answers)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-    put.Bind(task).Bind(round.round).Bind(static_cast<uint64_t>(round.state));
-    put.Bind(static_cast<uint64_t>(round.code)).Bind(round.reason).Bind(round.model);
-    put.Bind(uint64_t{round.invited}).Bind(uint64_t{round.contributors});
-    put.Bind(uint64_t{round.refused}).Bind(dropouts).Bind(round.bytes_up).Bind(round.bytes_down);
-    put.Bind(round.duration_ms).Bind(round.examples).Bind(round.loss).Bind(round.accuracy);
-    put.Bind(round.evaluated).Bind(uint64_t{round.cohorts});
-    put.Bind(uint64_t{round.cohorts_committed});
-    return Written(put.Bind(Optional(round.answers)).Run());
-  }
-
-  Result<std::vector<RoundReport>> Rounds(const TaskId& task, uint64_t first,
-                                          uint32_t count) override {
-    std::vector<RoundReport> reports;
-    if (first > INT64_MAX) return reports;
-    Statement find(database_,
-                   "SELECT round, state, code, reason, model, invited, contributors, refused,"
-                   " dropouts, bytes_up, bytes_down, duration_ms, examples, loss, accuracy,"
-                   " evaluated, cohorts, cohorts_committed, answers FROM round"
-                   " WHERE task = ? AND round >= ? ORDER BY round LIMIT ?");
-    find.Bind(task).Bind(first).Bind(uint64_t{count});
+  Status Run(const char* sql, std::initializer_list<SqlValue> values,
+             const std::function<Status(SqlRow&)>& row) override {
+    Statement statement(database_, sql);
+    for (const SqlValue& value : values) statement.Bind(value);
     while (true) {
-      CHORUS_TRY_ASSIGN(const bool row, find.Step());
-      if (!row) return reports;
-      CHORUS_TRY(ReadRound(find, reports.emplace_back()));
+      const Result<bool> found = statement.Step();
+      if (!found.ok()) {
+        if (failed_.ok() && !statement.only_reads()) failed_ = found.status();
+        return found.status();
+      }
+      if (!*found) return OkStatus();
+      CHORUS_TRY(row(statement));
     }
   }
-
-  Status PutEvidence(const TaskId& task, const Evidence& evidence) override {
-    CHORUS_TRY(CheckKnown(task, evidence.round));
-    Statement put(database_,
-                  "INSERT OR IGNORE INTO evidence (task, round, cohort, identity, first_message,"
-                  " first_signature, second_message, second_signature)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
-    put.Bind(task).Bind(evidence.round).Bind(uint64_t{evidence.cohort}).Bind(evidence.identity);
-    put.Bind(evidence.first.message).Bind(evidence.first.signature);
-    return Written(put.Bind(evidence.second.message).Bind(evidence.second.signature).Run());
-  }
-
-  Result<std::vector<Evidence>> ListEvidence(const TaskId& task, uint32_t count) override {
-    std::vector<Evidence> list;
-    Statement find(database_,
-                   "SELECT round, cohort, identity, first_message, first_signature,"
-                   " second_message, second_signature FROM evidence WHERE task = ?"
-                   " ORDER BY round DESC, cohort, identity LIMIT ?");
-    find.Bind(task).Bind(uint64_t{count});
-    while (true) {
-      CHORUS_TRY_ASSIGN(const bool row, find.Step());
-      if (!row) return list;
-      CHORUS_TRY(ReadEvidence(find, list.emplace_back()));
-    }
-  }
-
-  Status PutModel(const Digest& hash, BytesView bytes) override {
-    CHORUS_TRY_ASSIGN(const bool known,
-                      Statement(database_, "SELECT 1 FROM model WHERE hash = ?").Bind(hash).Step());
-    if (known) return OkStatus();
-    if (crypto::Sha256(bytes) != hash)
-      return InvalidArgument("the model does not hash to the name it is put under");
-    Statement put(database_, "INSERT INTO model (hash, size) VALUES (?, ?)");
-    CHORUS_TRY(Written(put.Bind(hash).Bind(uint64_t{bytes.size()}).Run()));
-    for (uint64_t chunk = 0; !bytes.empty(); ++chunk) {
-      const BytesView piece = bytes.first(std::min(bytes.size(), limits::kChunkBytesMax));
-      bytes = bytes.subspan(piece.size());
-      Statement add(database_, "INSERT INTO model_chunk (hash, chunk, bytes) VALUES (?, ?, ?)");
-      CHORUS_TRY(Written(add.Bind(hash).Bind(chunk).Bind(piece).Run()));
-    }
-    return OkStatus();
-  }
-
-  Result<Bytes> GetModel(const Digest& hash) override {
-    // The sizes are compared before anything of that size is allocated.
-    Statement find(database_,
-                   "SELECT size, (SELECT ifnull(sum(length(bytes)), 0) FROM model_chunk"
-                   " WHERE model_chunk.hash = model.hash) FROM model WHERE hash = ?");
-    CHORUS_TRY_ASSIGN(const bool found, find.Bind(hash).Step());
-    if (!found) return NotFound("the store has no such model");
-    const uint64_t size = find.TakeU64();
-    if (find.TakeU64() != size || size > limits::kTransferBytesMax) return Damaged();
-    Bytes bytes;
-    bytes.reserve(size);
-    Statement chunks(database_, "SELECT bytes FROM model_chunk WHERE hash = ? ORDER BY chunk");
-    chunks.Bind(hash);
-    while (true) {
-      CHORUS_TRY_ASSIGN(const bool row, chunks.Step());
-      if (!row) break;
-      chunks.NextRow();
-      const BytesView piece = chunks.TakeView();
-      bytes.insert(bytes.end(), piece.begin(), piece.end());
-    }
-    if (crypto::Sha256(bytes) != hash) return Damaged();
-    return bytes;
-  }
-
-  Status DropModel(const Digest& hash) override {
-    Statement chunks(database_, "DELETE FROM model_chunk WHERE hash = ?");
-    CHORUS_TRY(Written(chunks.Bind(hash).Run()));
-    return Written(Statement(database_, "DELETE FROM model WHERE hash = ?").Bind(hash).Run());
+  const char* now_sql() const override {
+    return "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
   }
 
   // The first write that SQLite failed: then what came before it may be gone as well.
   const Status& failed() const { return failed_; }
 
  private:
-  Status CheckKnown(const TaskId& task, uint64_t round) {
-    if (round > INT64_MAX) return InvalidArgument("a round's number is below 2^63");
-    CHORUS_TRY_ASSIGN(const bool known,
-                      Statement(database_, "SELECT 1 FROM task WHERE id = ?").Bind(task).Step());
-    return known ? OkStatus() : NotFound("the store has no such task: put it before its rounds");
-  }
-  static Status Damaged() {
-    return DataLoss("a model of the store is damaged: restore the file from a copy");
-  }
-  Status Written(Status status) {
-    if (failed_.ok()) failed_ = status;
-    return status;
-  }
-
   sqlite3* database_;
   Status failed_;
 };
 
 class SqliteStore final : public Store {
  public:
-  explicit SqliteStore(Database database) : database_(std::move(database)) {}
+  SqliteStore(FileLock lock, Database database)
+      : lock_(std::move(lock)), database_(std::move(database)) {}
 
   Status RunTransaction(std::string_view name,
                         const std::function<Status(Transaction&)>& function) override {
     const std::lock_guard lock(mutex_);
     CHORUS_TRY(Named(name, Run(database_.get(), "BEGIN IMMEDIATE")));
-    SqliteTransaction transaction(database_.get());
+    SqliteSession session(database_.get());
+    coordinator::SqlTransaction transaction(session);
     Status status = function(transaction);
-    if (status.ok()) status = Named(name, transaction.failed());
+    if (status.ok()) status = Named(name, session.failed());
     if (status.ok()) status = Named(name, Run(database_.get(), "COMMIT"));
     // Some failures have rolled back already.
     if (!status.ok() && sqlite3_get_autocommit(database_.get()) == 0)
       CHORUS_TRY(Named(name, Run(database_.get(), "ROLLBACK")));
     return status;
   }
+  bool shared() const override { return false; }
 
  private:
   static Status Named(std::string_view name, Status status) {
@@ -440,24 +182,14 @@ class SqliteStore final : public Store {
   }
 
   std::mutex mutex_;
+  FileLock lock_;  // outlives the database
   Database database_;
 };
 
-Result<uint64_t> Number(sqlite3* database, const char* sql) {
-  Statement statement(database, sql);
-  CHORUS_TRY_ASSIGN(const bool row, statement.Step());
-  return row ? statement.TakeU64() : 0;
-}
-
-Result<std::string> Text(sqlite3* database, const char* sql) {
-  Statement statement(database, sql);
-  CHORUS_TRY_ASSIGN(const bool row, statement.Step());
-  return row ? statement.TakeText() : std::string();
-}
-
-// Takes the file for this coordinator alone, until it is closed, and makes commits durable.
+// Makes commits durable, and damage noticed.
 Status Configure(sqlite3* database) {
-  CHORUS_TRY(Run(database, "PRAGMA locking_mode = EXCLUSIVE"));
+  // Somebody who looks at the file, or a backup, may hold a lock for a moment.
+  sqlite3_busy_timeout(database, kBusyMilliseconds);
   CHORUS_TRY(Run(database, "PRAGMA trusted_schema = OFF"));
   CHORUS_TRY(Run(database, "PRAGMA cell_size_check = ON"));
   CHORUS_TRY_ASSIGN(const std::string mode, Text(database, "PRAGMA journal_mode = WAL"));
@@ -491,6 +223,10 @@ Status Migrate(sqlite3* database) {
 Result<std::unique_ptr<Store>> NewSqliteStore(const std::string& path) {
   if (path.empty() || path == ":memory:")
     return InvalidArgument("the store needs the name of a file");
+  // One file is one store, by whatever links it is reached.
+  std::error_code unresolved;
+  const std::filesystem::path file = std::filesystem::weakly_canonical(path, unresolved);
+  CHORUS_TRY_ASSIGN(FileLock lock, FileLock::Take((unresolved ? path : file.string()) + "-lock"));
   sqlite3* raw = nullptr;
   const int result = sqlite3_open_v2(
       path.c_str(), &raw,
@@ -503,7 +239,8 @@ Result<std::unique_ptr<Store>> NewSqliteStore(const std::string& path) {
   CHORUS_TRY(Run(raw, "BEGIN IMMEDIATE"));
   CHORUS_TRY(Migrate(raw));
   CHORUS_TRY(Run(raw, "COMMIT"));
-  return std::unique_ptr<Store>(std::make_unique<SqliteStore>(std::move(database)));
+  return std::unique_ptr<Store>(
+      std::make_unique<SqliteStore>(std::move(lock), std::move(database)));
 }
 
 }  // namespace chorus

@@ -41,13 +41,18 @@ Status CheckName(std::string_view name) {
   return OkStatus();
 }
 
+uint32_t LargestTarget(const CohortSpec& cohort) {
+  return cohort.target == 0 ? cohort.maximum : cohort.target;
+}
+
 Status CheckCohort(Protocol protocol, const CohortSpec& cohort) {
   if (cohort.minimum == 0) return InvalidArgument("cohort.minimum must be at least 1");
-  if (cohort.target < cohort.minimum) {
-    return InvalidArgument("cohort.target must be at least cohort.minimum");
+  if (cohort.target != 0 && cohort.target < cohort.minimum) {
+    return InvalidArgument(
+        "cohort.target must be at least cohort.minimum; leave it out for as many as there are");
   }
-  if (cohort.maximum < cohort.target) {
-    return InvalidArgument("cohort.maximum must be at least cohort.target");
+  if (cohort.maximum < std::max(cohort.minimum, cohort.target)) {
+    return InvalidArgument("cohort.maximum must be at least cohort.minimum and cohort.target");
   }
   const uint32_t largest =
       protocol == Protocol::kOneShot ? limits::kOneShotCohortMax : limits::kCohortMax;
@@ -58,7 +63,7 @@ Status CheckCohort(Protocol protocol, const CohortSpec& cohort) {
     return InvalidArgument("cohort.parallel must be between 1 and " +
                            std::to_string(limits::kParallelCohortsMax));
   }
-  if (uint64_t{cohort.parallel} * cohort.target > limits::kSessionsMax) {
+  if (uint64_t{cohort.parallel} * LargestTarget(cohort) > limits::kSessionsMax) {
     return InvalidArgument("cohort.parallel * cohort.target must be at most " +
                            std::to_string(limits::kSessionsMax));
   }
@@ -200,10 +205,11 @@ Status CheckServer(const TaskSpec& task) {
         "training.fairness_q cannot be combined with server.robust or server.buffered_sums: its"
         " step is a quotient of two sums");
   }
-  const uint64_t clients = uint64_t{task.cohort.target} * task.cohort.parallel;
+  const uint64_t clients = uint64_t{LargestTarget(task.cohort)} * task.cohort.parallel;
   if (task.training.scaffold && task.training.population < clients) {
     return InvalidArgument(
-        "training.population must be at least cohort.target * cohort.parallel, " +
+        "training.population must be at least cohort.target (or else cohort.maximum) * "
+        "cohort.parallel, " +
         std::to_string(clients) + ", with training.scaffold");
   }
   if (!std::isfinite(task.server_learning_rate) || task.server_learning_rate <= 0) {

@@ -54,28 +54,34 @@ Status LoadBeside(Transaction& transaction, const TaskSpec& task, TaskState& sta
   return OkStatus();
 }
 
+// The round that begins last, while it is open, may be another process's.
+Result<uint64_t> RoundsEnded(Transaction& transaction, const TaskRecord& record) {
+  CHORUS_TRY_ASSIGN(const std::vector<RoundReport> last,
+                    transaction.Rounds(record.id, record.rounds_begun, 1));
+  const bool open = !last.empty() && last.front().round == record.rounds_begun &&
+                    last.front().state == RoundState::kOpen;
+  return open ? record.rounds_begun - 1 : record.rounds_begun;
+}
+
 // Fills `state` with the stored task of the same name, or stores it as it stands.
-Status LoadOrCreate(Transaction& transaction, const TaskSpec& task, TaskState& state) {
-  Weights& published = state.server.published;
+Status LoadOrCreate(Transaction& transaction, const FirstOptions& options, bool shared,
+                    TaskState& state) {
+  const TaskSpec& task = options.task;
   CHORUS_TRY_ASSIGN(std::optional<TaskRecord> found, transaction.FindTask(state.record.id));
   if (!found) {
-    CHORUS_TRY(transaction.PutModel(state.record.model, BytesOf(published)));
-    return transaction.PutTask(state.record);
+    CHORUS_TRY(transaction.PutModel(state.record.model, BytesOf(state.server.published)));
+    CHORUS_TRY(transaction.PutTask(state.record));
+    return transaction.PutAudit(state.record.id, options.created);
   }
   if (found->spec != state.record.spec) {
     return FailedPrecondition(
         "the store holds a task of this name with another specification; change name, or use "
         "another store");
   }
-  CHORUS_TRY_ASSIGN(const Bytes model, transaction.GetModel(found->model));
-  if (model.size() != published.size() * sizeof(float)) {
-    return DataLoss("the stored model has another size than the task's");
-  }
-  CHORUS_TRY(CloseOpenRounds(transaction, *found));
-  std::memcpy(published.data(), model.data(), model.size());
-  state.record = *std::move(found);
-  state.server.version = state.record.rounds_committed;
-  return LoadBeside(transaction, task, state);
+  if (!shared) CHORUS_TRY(CloseOpenRounds(transaction, *found));
+  CHORUS_TRY_ASSIGN(state, LoadState(transaction, task, *std::move(found)));
+  CHORUS_TRY_ASSIGN(state.rounds_ended, RoundsEnded(transaction, state.record));
+  return OkStatus();
 }
 
 Result<Weights> FirstWeights(const FirstOptions& options, Rng& rng) {
@@ -93,7 +99,11 @@ Result<Weights> FirstWeights(const FirstOptions& options, Rng& rng) {
     return given;
   }
   if (dim == 0) return Weights();
-  if (!options.experiment_seed) return learning::InitialWeights(model, rng);
+  // Draws of eight bytes each are cheap from a generator of ours, and not from the system's.
+  if (!options.experiment_seed) {
+    const SecretBytes drawn = crypto::RandomSecret(rng, crypto::kKeyBytes);
+    return learning::InitialWeights(model, *crypto::NewSeededRng(drawn.Reveal()));
+  }
   const Bytes seed = std::move(Writer().U64(*options.experiment_seed)).Take();
   const Digest key = crypto::LabeledHash("CHORUS1/initial-weights", {seed});
   return learning::InitialWeights(model, *crypto::NewSeededRng(key));
@@ -112,6 +122,21 @@ TaskId TaskIdOf(std::string_view name) {
   return id;
 }
 
+Result<TaskState> LoadState(Transaction& transaction, const TaskSpec& task, TaskRecord record) {
+  CHORUS_TRY_ASSIGN(const Bytes model, transaction.GetModel(record.model));
+  TaskState state;
+  Weights& published = state.server.published;
+  published.resize(learning::PublishedCount(task));
+  if (model.size() != published.size() * sizeof(float)) {
+    return DataLoss("the stored model has another size than the task's");
+  }
+  if (!model.empty()) std::memcpy(published.data(), model.data(), model.size());
+  state.record = std::move(record);
+  state.server.version = state.record.rounds_committed;
+  CHORUS_TRY(LoadBeside(transaction, task, state));
+  return state;
+}
+
 Result<TaskState> OpenTask(const FirstOptions& options, Store& store, Rng& rng) {
   const TaskSpec& task = options.task;
   CHORUS_TRY_ASSIGN(Weights weights, FirstWeights(options, rng));
@@ -120,12 +145,55 @@ Result<TaskState> OpenTask(const FirstOptions& options, Store& store, Rng& rng) 
   first.record.id = TaskIdOf(task.name);
   first.record.name = task.name;
   first.record.spec = wire::EncodeTask(task);
+  first.record.priority = options.created.priority;
   first.record.model = crypto::Sha256(BytesOf(first.server.published));
   TaskState state;
   CHORUS_TRY(store.RunTransaction("open task", [&](Transaction& transaction) {
     state = first;  // anew, should a conflict make this run again
-    return LoadOrCreate(transaction, task, state);
+    return LoadOrCreate(transaction, options, store.shared(), state);
   }));
+  return state;
+}
+
+Result<TaskState> StateAfter(const TaskSpec& task, const TaskRecord& record, uint64_t round,
+                             Transaction& transaction) {
+  const std::string which =
+      round == 0 ? "the task's first model" : "the model of round " + std::to_string(round);
+  CHORUS_TRY_ASSIGN(const std::vector<RoundReport> rounds,
+                    transaction.Rounds(record.id, std::max<uint64_t>(round, 1), 1));
+  const bool kept = !rounds.empty() && rounds.front().round == std::max<uint64_t>(round, 1);
+  if (round > record.rounds_begun) {
+    return NotFound("the task has begun " + std::to_string(record.rounds_begun) +
+                    " rounds only: name one of these");
+  }
+  TaskState state;
+  state.record = record;
+  if (round == 0 && record.rounds_begun > 0 && kept) state.record.model = rounds.front().model;
+  if (round > 0 && kept) state.record.model = rounds.front().result;
+  if (!kept && record.rounds_begun > 0) {
+    return NotFound(which +
+                    " is not known any more: the report of the round is not kept so long; "
+                    "name a later round, and keep more rounds from now on");
+  }
+  if (state.record.model == Digest{}) {
+    return NotFound("round " + std::to_string(round) +
+                    " made no model: name one that committed, see `chorus status`");
+  }
+  Result<Bytes> model = transaction.GetModel(state.record.model);
+  if (model.status().code() == Code::kNotFound) {
+    return NotFound(which +
+                    " is not kept any more: name a later round, and keep more models from "
+                    "now on");
+  }
+  CHORUS_TRY(model);
+  state.server = FirstState(task, Weights(learning::ParameterCount(task.model)));
+  Weights& published = state.server.published;
+  if (model->size() != published.size() * sizeof(float)) {
+    return DataLoss(which + " has another size than the task's");
+  }
+  std::memcpy(published.data(), model->data(), model->size());
+  state.server.version = record.rounds_committed;
+  state.record.server_state = {};
   return state;
 }
 
@@ -152,6 +220,15 @@ Status PutResults(const TaskSpec& task, const Results& results, const TaskRecord
                      before.server_state != results.beside_sha256 && task.queries.empty();
   if (stale) CHORUS_TRY(transaction.DropModel(before.server_state));
   return transaction.PutTask(RecordOf(results, before));
+}
+
+Status Forget(const Retention& retention, const TaskId& task, uint64_t round,
+              Transaction& transaction) {
+  if (retention.models_kept > 0) {
+    CHORUS_TRY(transaction.DropOldModels(task, retention.models_kept));
+  }
+  if (retention.rounds_kept == 0 || round <= retention.rounds_kept) return OkStatus();
+  return transaction.DropRounds(task, round - retention.rounds_kept + 1);
 }
 
 TaskRecord RecordOf(const Results& results, TaskRecord before) {

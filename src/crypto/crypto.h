@@ -1,8 +1,8 @@
-// Cryptography on OpenSSL 3.0; OpenSSL ends in this folder. One recommended choice for each task
-// [specification 3.1]. All functions are thread-safe unless said otherwise. Failures of OpenSSL
-// itself that a valid input cannot cause (out of memory, a broken installation) abort the process,
-// as does a caller's key of the wrong size or a second Finish: going on would mean bytes that were
-// never computed.
+// Cryptography on OpenSSL 3.0, and libsodium for Ed25519; both end in this folder. One recommended
+// choice for each task [specification 3.1]. All functions are thread-safe unless said otherwise.
+// Failures of the libraries themselves that a valid input cannot cause (out of memory, a broken
+// installation) abort the process, as does a caller's key of the wrong size or a second Finish:
+// going on would mean bytes that were never computed.
 #pragma once
 
 #include <chrono>
@@ -28,18 +28,32 @@ inline constexpr size_t kMacBytes = 32;
 
 Digest Sha256(BytesView message);
 
-// SHA-256 of a message in pieces. Thread-compatible.
+// SHA-256 of a message in pieces. A copy goes on by itself. Thread-compatible.
 class Sha256Stream {
  public:
   Sha256Stream();
   ~Sha256Stream();
+  Sha256Stream(const Sha256Stream& other);
+  Sha256Stream& operator=(const Sha256Stream& other);
   Sha256Stream(Sha256Stream&&) noexcept;
   Sha256Stream& operator=(Sha256Stream&&) noexcept;
   void Update(BytesView piece);
   Digest Finish();  // once
 
+  // What one stream is given next, in pieces. Neither is owned.
+  struct Share {
+    Sha256Stream* stream = nullptr;
+    std::span<const BytesView> pieces;
+  };
+  // Updates each stream, all different, with its pieces. Where the processor has instructions for
+  // SHA-256, three streams take little longer than one: a round waits for the one before it, and
+  // meanwhile those of the others are computed.
+  static void UpdateSideBySide(std::span<const Share> shares);
+  static bool SideBySidePays();  // whether it has
+
  private:
   struct Context;
+  class Lane;
   std::unique_ptr<Context> context_;
 };
 
@@ -115,8 +129,30 @@ Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer);
 // `seed` is 32 bytes.
 PublicKey Ed25519Public(BytesView seed);
 Signature Ed25519Sign(BytesView seed, BytesView message);
-// False, too, for every key of low order: such a key verifies one signature for many messages.
+// [RFC 8032, 5.1.7], without the cofactor. False, too, where the key or the signature's R is a
+// point of low order, or the key is not in its one encoding: with such a key one signature is good
+// for many messages, and about such an R others may judge otherwise. Not in constant time.
 bool Ed25519Verify(const PublicKey& key, BytesView message, BytesView signature);
+
+// --- ECDSA over P-256 with SHA-256 [FIPS 186-4]: tokens of others, never a key of ours ---
+
+// A public key made ready to verify many signatures. Thread-safe.
+class P256Key {
+ public:
+  // The point's coordinates, 32 bytes each, big-endian. kInvalidArgument when it is not on the
+  // curve.
+  static Result<P256Key> FromCoordinates(BytesView x, BytesView y);
+  ~P256Key();
+  P256Key(P256Key&&) noexcept;
+  P256Key& operator=(P256Key&&) noexcept;
+  // `signature`: r and s, 32 bytes each, big-endian [RFC 7518, 3.4]; false of any other size.
+  bool Verify(BytesView message, BytesView signature) const;
+
+ private:
+  struct Context;
+  explicit P256Key(std::unique_ptr<Context> context);
+  std::unique_ptr<Context> context_;
+};
 
 // --- randomness ---
 
@@ -151,5 +187,8 @@ Result<TlsIdentity> MakeTlsAuthority(std::string_view common_name, int64_t not_b
 Result<TlsIdentity> MakeTlsServer(const TlsIdentity& authority,
                                   const std::vector<std::string>& hosts, int64_t not_before,
                                   int64_t not_after);
+// A client's certificate signed by `authority`, for mutual TLS. Errors as above.
+Result<TlsIdentity> MakeTlsClient(const TlsIdentity& authority, std::string_view common_name,
+                                  int64_t not_before, int64_t not_after);
 
 }  // namespace chorus::crypto

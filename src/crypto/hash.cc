@@ -61,34 +61,6 @@ std::array<uint8_t, 4> BigEndian(uint32_t v) {
 
 }  // namespace
 
-struct Sha256Stream::Context {
-  OwnedDigestContext digest;
-};
-
-Sha256Stream::Sha256Stream() : context_(std::make_unique<Context>()) {
-  context_->digest.reset(EVP_MD_CTX_new());
-  Require(context_->digest != nullptr);
-  Require(EVP_DigestInit_ex(context_->digest.get(), Sha256Algorithm(), nullptr) == 1);
-}
-
-Sha256Stream::~Sha256Stream() = default;
-Sha256Stream::Sha256Stream(Sha256Stream&&) noexcept = default;
-Sha256Stream& Sha256Stream::operator=(Sha256Stream&&) noexcept = default;
-
-void Sha256Stream::Update(BytesView piece) {
-  Require(context_ != nullptr);
-  if (piece.empty()) return;
-  Require(EVP_DigestUpdate(context_->digest.get(), piece.data(), piece.size()) == 1);
-}
-
-Digest Sha256Stream::Finish() {
-  Require(context_ != nullptr);
-  Digest digest{};
-  Require(EVP_DigestFinal_ex(context_->digest.get(), digest.data(), nullptr) == 1);
-  context_.reset();
-  return digest;
-}
-
 Digest Sha256(BytesView message) {
   Digest digest{};
   Require(EVP_Digest(message.data(), message.size(), digest.data(), nullptr, Sha256Algorithm(),

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "crypto/crypto.h"
 #include "crypto/openssl.h"
 
@@ -7,7 +5,6 @@ namespace chorus::crypto {
 namespace {
 
 constexpr char kX25519[] = "X25519";
-constexpr char kEd25519[] = "ED25519";
 
 OwnedKey PrivateKey(const char* algorithm, BytesView raw) {
   Require(raw.size() == kKeyBytes);
@@ -32,32 +29,12 @@ PublicKey PublicOf(const OwnedKey& key) {
   return raw;
 }
 
-// The y coordinates of Ed25519's eight points of low order, in every encoding of 255 bits: 0, 1,
-// -1, the two of order 8, and 0 and 1 with the prime added.
-constexpr PublicKey kLowOrder[] = {
-    {},
-    {1},
-    {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4,
-     0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6,
-     0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
-    {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b,
-     0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39,
-     0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
-};
-
-// Whether `key`, its sign bit aside, is 2^255 - 19 + `offset` for a small offset of -1 or more.
+// Whether `key`, its top bit aside, is 2^255 - 19 + `offset`.
 bool IsPrimePlus(const PublicKey& key, int offset) {
   for (size_t i = 1; i < 31; ++i) {
     if (key[i] != 0xff) return false;
   }
   return (key[31] & 0x7f) == 0x7f && key[0] == 0xed + offset;
-}
-
-bool IsLowOrder(const PublicKey& key) {
-  PublicKey y = key;
-  y[31] &= 0x7f;
-  return std::find(std::begin(kLowOrder), std::end(kLowOrder), y) != std::end(kLowOrder) ||
-         IsPrimePlus(y, -1) || IsPrimePlus(y, 0) || IsPrimePlus(y, 1);
 }
 
 }  // namespace
@@ -108,34 +85,6 @@ Result<SecretBytes> X25519Key::Agree(const PublicKey& peer) const {
 
 Result<SecretBytes> X25519Agree(BytesView secret, const PublicKey& peer) {
   return X25519Key(secret).Agree(peer);
-}
-
-PublicKey Ed25519Public(BytesView seed) { return PublicOf(PrivateKey(kEd25519, seed)); }
-
-Signature Ed25519Sign(BytesView seed, BytesView message) {
-  const OwnedKey key = PrivateKey(kEd25519, seed);
-  const OwnedDigestContext context(EVP_MD_CTX_new());
-  Require(context != nullptr);
-  Require(EVP_DigestSignInit_ex(context.get(), nullptr, nullptr, nullptr, nullptr, key.get(),
-                                nullptr) == 1);
-  Signature signature{};
-  size_t size = signature.size();
-  Require(EVP_DigestSign(context.get(), signature.data(), &size, message.data(), message.size()) ==
-          1);
-  Require(size == signature.size());
-  return signature;
-}
-
-bool Ed25519Verify(const PublicKey& key, BytesView message, BytesView signature) {
-  if (signature.size() != Signature{}.size() || IsLowOrder(key)) return false;
-  const ErrorScope errors;
-  const OwnedKey public_key = PeerKey(kEd25519, key);
-  const OwnedDigestContext context(EVP_MD_CTX_new());
-  Require(context != nullptr);
-  Require(EVP_DigestVerifyInit_ex(context.get(), nullptr, nullptr, nullptr, nullptr,
-                                  public_key.get(), nullptr) == 1);
-  return EVP_DigestVerify(context.get(), signature.data(), signature.size(), message.data(),
-                          message.size()) == 1;
 }
 
 }  // namespace chorus::crypto

@@ -193,15 +193,44 @@ Result<Authority> ReadAuthority(const TlsIdentity& pem) {
   return authority;
 }
 
+// A certificate for a new key, signed by `signer`, for one end of TLS: `purpose` is its extended
+// key usage. `names`: of a server; null for a client, which is known by its common name alone.
+TlsIdentity Issue(const Authority& signer, std::string_view common_name, const char* purpose,
+                  GENERAL_NAMES* names, int64_t not_before, int64_t not_after) {
+  const OwnedKey key = NewTlsKey();
+  const OwnedCertificate certificate =
+      BeginCertificate(key.get(), common_name, not_before, not_after);
+  X509* const x509 = certificate.get();
+  X509* const issuer = signer.certificate.get();
+  Require(X509_set_issuer_name(x509, X509_get_subject_name(issuer)) == 1);
+  AddExtension(x509, issuer, NID_basic_constraints, "critical,CA:FALSE");
+  AddExtension(x509, issuer, NID_key_usage, "critical,digitalSignature");
+  AddExtension(x509, issuer, NID_ext_key_usage, purpose);
+  AddExtension(x509, issuer, NID_subject_key_identifier, "hash");
+  if (X509_get0_subject_key_id(issuer) != nullptr) {
+    AddExtension(x509, issuer, NID_authority_key_identifier, "keyid");
+  }
+  if (names != nullptr) {
+    Require(X509_add1_ext_i2d(x509, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1);
+  }
+  Require(X509_sign(x509, signer.key.get(), EVP_sha256()) > 0);
+  return ToPem(x509, key.get());
+}
+
+Status CheckCommonName(std::string_view common_name, std::string_view whose) {
+  const bool printable = std::all_of(common_name.begin(), common_name.end(),
+                                     [](char c) { return c >= ' ' && c <= '~'; });
+  if (common_name.empty() || common_name.size() > kCommonNameBytesMax || !printable) {
+    return InvalidArgument(std::string(whose) + " name must be 1 to 64 printable ASCII characters");
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<TlsIdentity> MakeTlsAuthority(std::string_view common_name, int64_t not_before,
                                      int64_t not_after) {
-  const bool printable = std::all_of(common_name.begin(), common_name.end(),
-                                     [](char c) { return c >= ' ' && c <= '~'; });
-  if (common_name.empty() || common_name.size() > kCommonNameBytesMax || !printable) {
-    return InvalidArgument("an authority's name must be 1 to 64 printable ASCII characters");
-  }
+  CHORUS_TRY(CheckCommonName(common_name, "an authority's"));
   CHORUS_TRY(CheckValidity(not_before, not_after));
   const ErrorScope errors;
   const OwnedKey key = NewTlsKey();
@@ -223,23 +252,17 @@ Result<TlsIdentity> MakeTlsServer(const TlsIdentity& authority,
   CHORUS_TRY(CheckValidity(not_before, not_after));
   CHORUS_TRY_ASSIGN(const OwnedGeneralNames names, ReadHosts(hosts));
   CHORUS_TRY_ASSIGN(const Authority signer, ReadAuthority(authority));
-  const OwnedKey key = NewTlsKey();
   // Clients look for the host among the alternative names and nowhere else [RFC 6125, 6.4.4].
-  const OwnedCertificate certificate =
-      BeginCertificate(key.get(), "Chorus coordinator", not_before, not_after);
-  X509* const x509 = certificate.get();
-  X509* const issuer = signer.certificate.get();
-  Require(X509_set_issuer_name(x509, X509_get_subject_name(issuer)) == 1);
-  AddExtension(x509, issuer, NID_basic_constraints, "critical,CA:FALSE");
-  AddExtension(x509, issuer, NID_key_usage, "critical,digitalSignature");
-  AddExtension(x509, issuer, NID_ext_key_usage, "serverAuth");
-  AddExtension(x509, issuer, NID_subject_key_identifier, "hash");
-  if (X509_get0_subject_key_id(issuer) != nullptr) {
-    AddExtension(x509, issuer, NID_authority_key_identifier, "keyid");
-  }
-  Require(X509_add1_ext_i2d(x509, NID_subject_alt_name, names.get(), 0, X509V3_ADD_DEFAULT) == 1);
-  Require(X509_sign(x509, signer.key.get(), EVP_sha256()) > 0);
-  return ToPem(x509, key.get());
+  return Issue(signer, "Chorus coordinator", "serverAuth", names.get(), not_before, not_after);
+}
+
+Result<TlsIdentity> MakeTlsClient(const TlsIdentity& authority, std::string_view common_name,
+                                  int64_t not_before, int64_t not_after) {
+  const ErrorScope errors;
+  CHORUS_TRY(CheckValidity(not_before, not_after));
+  CHORUS_TRY(CheckCommonName(common_name, "a client's"));
+  CHORUS_TRY_ASSIGN(const Authority signer, ReadAuthority(authority));
+  return Issue(signer, common_name, "clientAuth", nullptr, not_before, not_after);
 }
 
 }  // namespace chorus::crypto

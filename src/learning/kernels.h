@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/pace.h"
 #include "chorus/model.h"
 
 namespace chorus::learning {
@@ -30,6 +31,7 @@ struct Product {
   size_t c_row = 0;
   bool add = false;              // to what c holds
   const Scalar* bias = nullptr;  // [n], of a product that does not add; null: zeros
+  Pace* pace = nullptr;          // a breath at least every 100,000 multiplications; null: none
 };
 
 // What a softmax is made of: sum of exp(value - largest).

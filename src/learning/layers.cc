@@ -28,7 +28,8 @@ class Dense final : public Layer<Scalar> {
                             .b_column = features_,
                             .c = pass.output,
                             .c_row = units_,
-                            .bias = pass.weights + units_ * features_},
+                            .bias = pass.weights + units_ * features_,
+                            .pace = pass.pace},
                            pass.workspace);
     activated_.Forward(pass);
   }
@@ -47,7 +48,8 @@ class Dense final : public Layer<Scalar> {
                               .b_row = features_,
                               .b_column = 1,
                               .c = pass.delta_input,
-                              .c_row = features_},
+                              .c_row = features_,
+                              .pace = pass.pace},
                              pass.workspace);
     }
     pass.kernels->multiply({.m = units_,
@@ -61,7 +63,8 @@ class Dense final : public Layer<Scalar> {
                             .b_column = 1,
                             .c = pass.sink,
                             .c_row = features_,
-                            .add = true},
+                            .add = true,
+                            .pace = pass.pace},
                            pass.workspace);
     pass.kernels->add_rows(pass.delta, m, units_, pass.sink + units_ * features_);
   }
@@ -83,6 +86,7 @@ class Embedding final : public Layer<Scalar> {
 
   void Forward(const Pass<Scalar>& pass) override {
     for (size_t i = 0; i < pass.rows * tokens_; ++i) {
+      Breathe(pass.pace);
       Scalar* const to = pass.output + i * units_;
       if (pass.input[i] < 0) {
         std::fill(to, to + units_, Scalar{0});  // padding
@@ -96,6 +100,7 @@ class Embedding final : public Layer<Scalar> {
   void Backward(const Pass<Scalar>& pass) override {
     for (size_t i = 0; i < pass.rows * tokens_; ++i) {
       if (pass.input[i] < 0) continue;
+      Breathe(pass.pace);
       Scalar* const to = pass.sink + static_cast<size_t>(pass.input[i]) * units_;
       const Scalar* const from = pass.delta + i * units_;
       for (size_t unit = 0; unit < units_; ++unit) to[unit] += from[unit];
@@ -137,6 +142,7 @@ class LayerNorm final : public Layer<Scalar> {
 
   void Forward(const Pass<Scalar>& pass) override {
     for (size_t i = 0; i < pass.rows * places_; ++i) {
+      Breathe(pass.pace);
       const Scalar* const from = pass.input + i * width_;
       Scalar* const normal = normal_ + i * width_;
       Scalar* const to = pass.output + i * width_;
@@ -159,6 +165,7 @@ class LayerNorm final : public Layer<Scalar> {
     Scalar* const sums = scratch_.data();
     std::fill(sums, sums + 2 * width_, Scalar{0});
     for (size_t i = 0; i < pass.rows * places_; ++i) {
+      Breathe(pass.pace);
       const Scalar* const delta = pass.delta + i * width_;
       const Scalar* const normal = normal_ + i * width_;
       for (size_t j = 0; j < width_; ++j) {
@@ -201,20 +208,22 @@ class Dropout final : public Layer<Scalar> {
   void Forward(const Pass<Scalar>& pass) override {
     dropped_ = pass.dropout != nullptr;
     const size_t count = pass.rows * count_;
-    if (dropped_) Draw(*pass.dropout, count);
-    Scale(pass.input, count, pass.output);
+    if (dropped_) Draw(*pass.dropout, count, pass.pace);
+    Scale(pass.input, count, pass.output, pass.pace);
   }
 
   void Backward(const Pass<Scalar>& pass) override {
-    if (pass.delta_input != nullptr) Scale(pass.delta, pass.rows * count_, pass.delta_input);
+    if (pass.delta_input != nullptr)
+      Scale(pass.delta, pass.rows * count_, pass.delta_input, pass.pace);
   }
 
  private:
-  void Draw(Rng& rng, size_t count) {
+  void Draw(Rng& rng, size_t count, Pace* pace) {
     constexpr size_t kWords = 256;
     uint32_t words[kWords];
     for (size_t i = 0; i < count; ++i) {
       if (i % kWords == 0) {
+        Breathe(pace);
         const size_t next = std::min(kWords, count - i);
         rng.Fill({reinterpret_cast<uint8_t*>(words), next * sizeof(uint32_t)});
       }
@@ -222,13 +231,15 @@ class Dropout final : public Layer<Scalar> {
     }
   }
 
-  void Scale(const Scalar* from, size_t count, Scalar* to) const {
-    if (!dropped_) {
-      std::copy(from, from + count, to);
-      return;
-    }
+  void Scale(const Scalar* from, size_t count, Scalar* to, Pace* pace) const {
     const Scalar* const factors = factors_.data();
-    for (size_t i = 0; i < count; ++i) to[i] = from[i] * factors[i];
+    InPieces(pace, count, [&](size_t begin, size_t end) {
+      if (!dropped_) {
+        std::copy(from + begin, from + end, to + begin);
+        return;
+      }
+      for (size_t i = begin; i < end; ++i) to[i] = from[i] * factors[i];
+    });
   }
 
   size_t count_;
@@ -252,7 +263,9 @@ class Residual final : public Layer<Scalar> {
   void Backward(const Pass<Scalar>& pass) override {
     activated_.Backward(pass);
     if (pass.delta_input == nullptr) return;
-    std::copy(pass.delta, pass.delta + pass.rows * count_, pass.delta_input);
+    InPieces(pass.pace, pass.rows * count_, [&](size_t begin, size_t end) {
+      std::copy(pass.delta + begin, pass.delta + end, pass.delta_input + begin);
+    });
   }
 
  private:
@@ -266,12 +279,16 @@ class Residual final : public Layer<Scalar> {
 template <typename Scalar>
 void Activated<Scalar>::Forward(const Pass<Scalar>& pass) const {
   const size_t count = pass.rows * count_;
-  if (activation_ == Activation::kGelu) std::copy(pass.output, pass.output + count, kept_);
   if (activation_ != Activation::kSoftmax) {
-    pass.kernels->activate(activation_, pass.output, count);
+    InPieces(pass.pace, count, [&](size_t begin, size_t end) {
+      if (activation_ == Activation::kGelu)
+        std::copy(pass.output + begin, pass.output + end, kept_ + begin);
+      pass.kernels->activate(activation_, pass.output + begin, end - begin);
+    });
     return;
   }
   for (size_t i = 0; i < count; i += last_) {
+    Breathe(pass.pace);
     pass.kernels->softmax(pass.output + i, pass.output + i, last_);
   }
 }
@@ -280,11 +297,16 @@ template <typename Scalar>
 void Activated<Scalar>::Backward(const Pass<Scalar>& pass) const {
   const size_t count = pass.rows * count_;
   if (activation_ != Activation::kSoftmax) {
-    pass.kernels->derive(activation_, pass.output, kept_, pass.delta, count);
+    const bool keeps = activation_ == Activation::kGelu;
+    InPieces(pass.pace, count, [&](size_t begin, size_t end) {
+      pass.kernels->derive(activation_, pass.output + begin, keeps ? kept_ + begin : nullptr,
+                           pass.delta + begin, end - begin);
+    });
     return;
   }
   // Of y = softmax(x), the derivative by x_i is y_i * (delta_i - sum over j of delta_j * y_j).
   for (size_t i = 0; i < count; i += last_) {
+    Breathe(pass.pace);
     const Scalar* const y = pass.output + i;
     Scalar* const delta = pass.delta + i;
     Scalar sum = 0;

@@ -8,6 +8,7 @@
 #include <new>
 #include <span>
 
+#include "base/pace.h"
 #include "base/random.h"
 #include "chorus/bytes.h"
 #include "chorus/model.h"
@@ -66,6 +67,7 @@ struct Pass {
   Scalar* delta = nullptr;
   Scalar* delta_input = nullptr;
   Scalar* sink = nullptr;
+  Pace* pace = nullptr;  // null: without a pause
 };
 
 // A backward pass follows the forward pass that it is of. Thread-compatible.

@@ -37,9 +37,10 @@ class Gru final : public Layer<Scalar> {
                             .b_column = features_,
                             .c = gates_,
                             .c_row = 3 * units_,
-                            .bias = input_bias},
+                            .bias = input_bias,
+                            .pace = pass.pace},
                            pass.workspace);
-    Turn(Recurrent(pass.weights));
+    Turn(Recurrent(pass.weights), pass.pace);
     for (size_t row = 0; row < pass.rows; ++row) std::fill_n(StateAt(row, 0), units_, Scalar{0});
     for (size_t t = 0; t < steps_; ++t) {
       pass.kernels->multiply({.m = pass.rows,
@@ -53,12 +54,14 @@ class Gru final : public Layer<Scalar> {
                               .b_column = 1,
                               .c = shares_,
                               .c_row = 3 * units_,
-                              .bias = input_bias + 3 * units_},
+                              .bias = input_bias + 3 * units_,
+                              .pace = pass.pace},
                              pass.workspace);
       GruStep<Scalar> step = StepAt(pass.rows, t);
       step.recurrent = shares_;
       step.recurrent_row = 3 * units_;
       step.after = StateAt(0, t + 1);
+      Breathe(pass.pace);
       pass.kernels->gru_forward(step);
     }
     for (size_t row = 0; row < pass.rows; ++row) {
@@ -76,6 +79,7 @@ class Gru final : public Layer<Scalar> {
     }
     std::fill_n(delta_, pass.rows * units_, Scalar{0});
     for (size_t t = steps_; t-- > 0;) {
+      Breathe(pass.pace);
       AddOutputs(pass, t);
       GruStep<Scalar> step = StepAt(pass.rows, t);
       step.recurrent = shares_ + t * 3 * units_;
@@ -94,7 +98,8 @@ class Gru final : public Layer<Scalar> {
                               .b_column = 1,
                               .c = delta_,
                               .c_row = units_,
-                              .add = true},
+                              .add = true,
+                              .pace = pass.pace},
                              pass.workspace);
     }
     AddGradients(pass);
@@ -119,9 +124,10 @@ class Gru final : public Layer<Scalar> {
 
   // The recurrent weights [3 units × units] as [units × 3 units], once for all steps; in strips as
   // wide as a line of the cache.
-  void Turn(const Scalar* weights) const {
+  void Turn(const Scalar* weights, Pace* pace) const {
     constexpr size_t kStrip = 64 / sizeof(Scalar);
     for (size_t first = 0; first < units_; first += kStrip) {
+      Breathe(pace);
       const size_t end = std::min(first + kStrip, units_);
       for (size_t gate = 0; gate < 3 * units_; ++gate) {
         for (size_t i = first; i < end; ++i) {
@@ -157,7 +163,8 @@ class Gru final : public Layer<Scalar> {
                               .b_row = features_,
                               .b_column = 1,
                               .c = pass.delta_input,
-                              .c_row = features_},
+                              .c_row = features_,
+                              .pace = pass.pace},
                              pass.workspace);
     }
     const auto add = [&](const Scalar* delta, const Scalar* values, size_t count, size_t n,
@@ -173,7 +180,8 @@ class Gru final : public Layer<Scalar> {
                               .b_column = 1,
                               .c = sink,
                               .c_row = n,
-                              .add = true},
+                              .add = true,
+                              .pace = pass.pace},
                              pass.workspace);
     };
     Scalar* const recurrent = pass.sink + width * features_;

@@ -66,6 +66,8 @@ class Window {
 
 // So many numbers of windows are laid out at a time, which stay in the cache; at least one window.
 constexpr uint64_t kLaidOutCount = uint64_t{1} << 16U;
+// Windows between two breaths.
+constexpr size_t kBreathPlaces = 16;
 
 template <typename Scalar>
 class Conv2d final : public Layer<Scalar> {
@@ -84,7 +86,7 @@ class Conv2d final : public Layer<Scalar> {
     const size_t all = pass.rows * window_.places();
     for (size_t first = 0; first < all; first += piece_max_) {
       const size_t count = std::min(piece_max_, all - first);
-      LayOut(pass.input, first, count);
+      LayOut(pass, first, count);
       pass.kernels->multiply({.m = count,
                               .n = units_,
                               .k = area_,
@@ -96,7 +98,8 @@ class Conv2d final : public Layer<Scalar> {
                               .b_column = area_,
                               .c = pass.output + first * units_,
                               .c_row = units_,
-                              .bias = pass.weights + units_ * area_},
+                              .bias = pass.weights + units_ * area_,
+                              .pace = pass.pace},
                              pass.workspace);
     }
     activated_.Forward(pass);
@@ -114,7 +117,7 @@ class Conv2d final : public Layer<Scalar> {
     }
     for (size_t first = 0; first < all; first += piece_max_) {
       const size_t count = std::min(piece_max_, all - first);
-      LayOut(pass.input, first, count);
+      LayOut(pass, first, count);
       pass.kernels->multiply({.m = units_,
                               .n = area_,
                               .k = count,
@@ -126,7 +129,8 @@ class Conv2d final : public Layer<Scalar> {
                               .b_column = 1,
                               .c = pass.sink,
                               .c_row = area_,
-                              .add = true},
+                              .add = true,
+                              .pace = pass.pace},
                              pass.workspace);
     }
     pass.kernels->add_rows(pass.delta, all, units_, pass.sink + units_ * area_);
@@ -134,10 +138,12 @@ class Conv2d final : public Layer<Scalar> {
 
  private:
   // Windows `first` to first + count of all rows, each a row of [count × area].
-  void LayOut(const Scalar* input, size_t first, size_t count) const {
+  void LayOut(const Pass<Scalar>& pass, size_t first, size_t count) const {
     for (size_t i = 0; i < count; ++i) {
+      if (i % kBreathPlaces == 0) Breathe(pass.pace);
       const size_t place = (first + i) % window_.places();
-      const Scalar* const image = input + (first + i) / window_.places() * window_.image_count();
+      const Scalar* const image =
+          pass.input + (first + i) / window_.places() * window_.image_count();
       Scalar* const to = laid_out_ + i * area_;
       size_t written = 0;
       window_.ForRuns(place, [&](const Window::Run& run) {
@@ -160,9 +166,11 @@ class Conv2d final : public Layer<Scalar> {
                             .b_row = area_,
                             .b_column = 1,
                             .c = delta_laid_out_,
-                            .c_row = area_},
+                            .c_row = area_,
+                            .pace = pass.pace},
                            pass.workspace);
     for (size_t i = 0; i < count; ++i) {
+      if (i % kBreathPlaces == 0) Breathe(pass.pace);
       Scalar* const image =
           pass.delta_input + (first + i) / window_.places() * window_.image_count();
       const Scalar* const from = delta_laid_out_ + i * area_;
@@ -189,7 +197,7 @@ class MaxPool2d final : public Layer<Scalar> {
       : window_(spec, shapes), from_(ScratchOf(spec, shapes).each_row * rows) {}
 
   void Forward(const Pass<Scalar>& pass) override {
-    ForPlaces(pass.rows, [&](size_t row, size_t place, size_t out) {
+    ForPlaces(pass, [&](size_t row, size_t place, size_t out) {
       const Scalar* const image = pass.input + row * window_.image_count();
       bool first = true;
       Scalar* const largest = pass.output + out;
@@ -210,7 +218,7 @@ class MaxPool2d final : public Layer<Scalar> {
   void Backward(const Pass<Scalar>& pass) override {
     if (pass.delta_input == nullptr) return;
     std::fill_n(pass.delta_input, pass.rows * window_.image_count(), Scalar{0});
-    ForPlaces(pass.rows, [&](size_t row, size_t place, size_t out) {
+    ForPlaces(pass, [&](size_t row, size_t place, size_t out) {
       Scalar* const image = pass.delta_input + row * window_.image_count();
       const Scalar* const delta = pass.delta + out;
       const Scalar* const from = from_.data() + out;
@@ -225,10 +233,11 @@ class MaxPool2d final : public Layer<Scalar> {
  private:
   // Calls visit(row, place, where the place's channels begin in the output).
   template <typename Visit>
-  void ForPlaces(size_t rows, const Visit& visit) const {
+  void ForPlaces(const Pass<Scalar>& pass, const Visit& visit) const {
     size_t out = 0;
-    for (size_t row = 0; row < rows; ++row) {
+    for (size_t row = 0; row < pass.rows; ++row) {
       for (size_t place = 0; place < window_.places(); ++place, out += window_.channels()) {
+        if (place % kBreathPlaces == 0) Breathe(pass.pace);
         visit(row, place, out);
       }
     }

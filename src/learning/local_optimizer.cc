@@ -18,15 +18,27 @@ LocalOptimizer::~LocalOptimizer() {
   }
 }
 
-void LocalOptimizer::Begin(float rate) {
+void LocalOptimizer::Begin(float rate, Pace* pace) {
   rate_ = rate;
+  pace_ = pace;
   steps_ = 0;
-  std::fill(first_.begin(), first_.end(), 0.0F);
-  std::fill(second_.begin(), second_.end(), 0.0F);
+  for (std::vector<float>* state : {&first_, &second_}) {
+    float* const values = state->data();
+    InPieces(pace, state->size(),
+             [&](size_t begin, size_t end) { std::fill(values + begin, values + end, 0.0F); });
+  }
 }
 
 void LocalOptimizer::Step(std::span<float> weights, std::span<const float> gradient) {
   ++steps_;
+  InPieces(pace_, weights.size(), [&](size_t begin, size_t end) {
+    StepPiece(begin, weights.subspan(begin, end - begin), gradient.subspan(begin, end - begin));
+  });
+}
+
+// The step of the parameters from `first`.
+void LocalOptimizer::StepPiece(size_t first, std::span<float> weights,
+                               std::span<const float> gradient) {
   const size_t dim = weights.size();
   float* const to = weights.data();
   const float* const from = gradient.data();
@@ -37,7 +49,7 @@ void LocalOptimizer::Step(std::span<float> weights, std::span<const float> gradi
       return;
     case ClientOptimizer::kMomentum: {
       const float momentum = training_.momentum;
-      float* const velocity = first_.data();
+      float* const velocity = first_.data() + first;
       for (size_t i = 0; i < dim; ++i) {
         velocity[i] = momentum * velocity[i] + from[i];
         to[i] -= rate * velocity[i];
@@ -45,7 +57,7 @@ void LocalOptimizer::Step(std::span<float> weights, std::span<const float> gradi
       return;
     }
     case ClientOptimizer::kAdam:
-      StepAdam(weights, gradient);
+      StepAdam(first, weights, gradient);
       return;
   }
 }
@@ -53,7 +65,8 @@ void LocalOptimizer::Step(std::span<float> weights, std::span<const float> gradi
 // [KB15, Alg. 1], with the corrections of both means taken into the rate and epsilon as at the end
 // of its section 2: rate' = rate * sqrt(1 - beta2^t) / (1 - beta1^t), epsilon' = epsilon *
 // sqrt(1 - beta2^t), which is the same step with two divisions fewer a value.
-void LocalOptimizer::StepAdam(std::span<float> weights, std::span<const float> gradient) {
+void LocalOptimizer::StepAdam(size_t first, std::span<float> weights,
+                              std::span<const float> gradient) {
   const auto step = static_cast<double>(steps_);
   const double beta1 = training_.beta1;
   const double beta2 = training_.beta2;
@@ -67,8 +80,8 @@ void LocalOptimizer::StepAdam(std::span<float> weights, std::span<const float> g
   const auto take2 = static_cast<float>(1 - beta2);
   const size_t dim = weights.size();
   float* const to = weights.data();
-  float* const mean = first_.data();
-  float* const square = second_.data();
+  float* const mean = first_.data() + first;
+  float* const square = second_.data() + first;
   const float* const from = gradient.data();
   for (size_t i = 0; i < dim; ++i) {
     mean[i] = keep1 * mean[i] + take1 * from[i];

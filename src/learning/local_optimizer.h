@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/pace.h"
 #include "chorus/task.h"
 
 namespace chorus::learning {
@@ -20,16 +21,18 @@ class LocalOptimizer {
   LocalOptimizer(const LocalOptimizer&) = delete;
   LocalOptimizer& operator=(const LocalOptimizer&) = delete;
 
-  // Forgets the last client, and takes steps of `rate` from now on.
-  void Begin(float rate);
+  // Forgets the last client, and takes steps of `rate` from now on, with breaths of `pace`.
+  void Begin(float rate, Pace* pace);
   // One step against `gradient`.
   void Step(std::span<float> weights, std::span<const float> gradient);
 
  private:
-  void StepAdam(std::span<float> weights, std::span<const float> gradient);
+  void StepPiece(size_t first, std::span<float> weights, std::span<const float> gradient);
+  void StepAdam(size_t first, std::span<float> weights, std::span<const float> gradient);
 
   const TrainingSpec training_;
   float rate_ = 0;
+  Pace* pace_ = nullptr;
   uint64_t steps_ = 0;
   std::vector<float> first_;   // velocity, or the mean of gradients
   std::vector<float> second_;  // of squared gradients

@@ -26,7 +26,7 @@ void AddCrossEntropy(const Kernels<Scalar>& kernels, const Scalar* z, size_t wid
 // A row counts by the mean over its tokens that are no padding.
 template <typename Scalar>
 void AddNextTokens(const Kernels<Scalar>& kernels, const Shape& shape, const float* tokens,
-                   const Scalar* z, Scalar* delta, LossSums& sums) {
+                   const Scalar* z, Scalar* delta, Pace* pace, LossSums& sums) {
   const size_t length = shape.axes[0];
   const size_t width = shape.axes[1];
   const float* const next = tokens + 1;
@@ -34,6 +34,7 @@ void AddNextTokens(const Kernels<Scalar>& kernels, const Shape& shape, const flo
   while (judged < length && next[judged] >= 0) ++judged;
   const double share = 1.0 / static_cast<double>(judged);
   for (size_t t = 0; t < judged; ++t) {
+    Breathe(pace);
     AddCrossEntropy(kernels, z + t * width, width, static_cast<size_t>(next[t]), share,
                     delta + t * width, sums);
   }
@@ -91,15 +92,16 @@ void AddOutputs(const ModelSpec& model, const Examples& examples, size_t row, si
 template <typename Scalar>
 LossSums SumLosses(const ModelSpec& model, const Shape& shape, const Kernels<Scalar>& kernels,
                    const Examples& examples, std::span<const size_t> rows, const Scalar* outputs,
-                   Scalar* delta) {
+                   Scalar* delta, Pace* pace) {
   LossSums sums;
   const size_t count = shape.count();
   for (const size_t row : rows) {
+    Breathe(pace);
     if (model.loss == Loss::kCrossEntropy) {
       AddCrossEntropy(kernels, outputs, count, examples.labels[row], 1.0, delta, sums);
     } else if (model.loss == Loss::kNextToken) {
       AddNextTokens(kernels, shape, examples.features.data() + row * examples.inputs, outputs,
-                    delta, sums);
+                    delta, pace, sums);
     } else {
       AddOutputs(model, examples, row, count, outputs, delta, sums);
     }
@@ -111,11 +113,11 @@ LossSums SumLosses(const ModelSpec& model, const Shape& shape, const Kernels<Sca
 
 template LossSums SumLosses<float>(const ModelSpec& model, const Shape& shape,
                                    const Kernels<float>& kernels, const Examples& examples,
-                                   std::span<const size_t> rows, const float* outputs,
-                                   float* delta);
+                                   std::span<const size_t> rows, const float* outputs, float* delta,
+                                   Pace* pace);
 template LossSums SumLosses<double>(const ModelSpec& model, const Shape& shape,
                                     const Kernels<double>& kernels, const Examples& examples,
                                     std::span<const size_t> rows, const double* outputs,
-                                    double* delta);
+                                    double* delta, Pace* pace);
 
 }  // namespace chorus::learning

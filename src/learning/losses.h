@@ -22,6 +22,6 @@ struct LossSums {
 template <typename Scalar>
 LossSums SumLosses(const ModelSpec& model, const Shape& shape, const Kernels<Scalar>& kernels,
                    const Examples& examples, std::span<const size_t> rows, const Scalar* outputs,
-                   Scalar* delta);
+                   Scalar* delta, Pace* pace);
 
 }  // namespace chorus::learning

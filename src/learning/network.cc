@@ -78,7 +78,8 @@ struct Network<Scalar>::State {
             .rows = rows,
             .weights = weights.data() + nodes[i].shapes.weights_at,
             .input = InputOf(i),
-            .output = nodes[i].output};
+            .output = nodes[i].output,
+            .pace = pace};
   }
   void Run(std::span<const Scalar> weights, Rng* dropout);
   void RunBack(size_t i, std::span<const Scalar> weights, std::span<Scalar> sink);
@@ -88,6 +89,7 @@ struct Network<Scalar>::State {
   size_t rows_max;
   size_t inputs;
   size_t rows = 0;  // of the last Forward
+  Pace* pace = nullptr;
   Buffer<Scalar> workspace;
   Buffer<Scalar> features;  // [rows_max × inputs]
   std::vector<Buffer<Scalar>> buffers;
@@ -134,7 +136,9 @@ void Network<Scalar>::State::Run(std::span<const Scalar> weights, Rng* dropout) 
       const Scalar* const below = pass.input;
       const Scalar* const added = InputOf(node.added_from);
       const size_t count = rows * node.shapes.output.count();
-      for (size_t j = 0; j < count; ++j) node.output[j] = below[j] + added[j];
+      InPieces(pace, count, [&](size_t begin, size_t end) {
+        for (size_t j = begin; j < end; ++j) node.output[j] = below[j] + added[j];
+      });
     }
     node.layer->Forward(pass);
   }
@@ -158,7 +162,9 @@ void Network<Scalar>::State::RunBack(size_t i, std::span<const Scalar> weights,
   for (size_t above = i + 1; above < nodes.size(); ++above) {
     if (!nodes[above].residual || nodes[above].added_from != i) continue;
     const Scalar* const from = nodes[above].delta;
-    for (size_t j = 0; j < count; ++j) to[j] += from[j];
+    InPieces(pace, count, [&](size_t begin, size_t end) {
+      for (size_t j = begin; j < end; ++j) to[j] += from[j];
+    });
   }
 }
 
@@ -179,12 +185,18 @@ size_t Network<Scalar>::rows_max() const {
 }
 
 template <typename Scalar>
+void Network<Scalar>::Follow(Pace* pace) {
+  state_->pace = pace;
+}
+
+template <typename Scalar>
 typename Network<Scalar>::Outcome Network<Scalar>::Forward(std::span<const Scalar> weights,
                                                            const Examples& examples,
                                                            std::span<const size_t> rows,
                                                            Rng* dropout) {
   Scalar* to = state_->features.data();
   for (const size_t row : rows) {
+    Breathe(state_->pace);
     const float* const from = examples.features.data() + row * examples.inputs;
     to = std::copy(from, from + state_->inputs, to);
   }
@@ -192,7 +204,7 @@ typename Network<Scalar>::Outcome Network<Scalar>::Forward(std::span<const Scala
   state_->Run(weights, dropout);
   const auto& last = state_->nodes.back();
   const LossSums sums = SumLosses(state_->model, last.shapes.output, state_->kernels, examples,
-                                  rows, last.output, last.delta);
+                                  rows, last.output, last.delta, state_->pace);
   return {.loss = sums.loss, .right = sums.right, .predictions = sums.predictions};
 }
 

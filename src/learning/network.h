@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "base/pace.h"
 #include "base/random.h"
 #include "chorus/client.h"
 #include "chorus/model.h"
@@ -30,6 +31,8 @@ class Network {
   Network& operator=(const Network&) = delete;
 
   size_t rows_max() const;
+  // From now on, passes take a breath of `pace` every 50 microseconds or so; null: none.
+  void Follow(Pace* pace);
 
   struct Outcome {
     double loss = 0;  // summed over the rows

@@ -18,8 +18,10 @@ namespace {
 constexpr size_t kEvaluationRows = 256;
 constexpr size_t kHoldBackCountMin = 10;
 
-void Shuffle(std::span<size_t> order, Rng& rng) {
+void Shuffle(std::span<size_t> order, Rng& rng, Pace* pace) {
+  constexpr size_t kBreathDraws = 64;
   for (size_t left = order.size(); left > 1; --left) {
+    if (left % kBreathDraws == 0) Breathe(pace);
     std::swap(order[left - 1], order[UniformBelow(rng, left)]);
   }
 }
@@ -46,6 +48,7 @@ Result<Evaluation> EvaluateWith(Network<float>& network, const Examples& example
                                 const Stop& stop) {
   double loss = 0;
   double right = 0;
+  network.Follow(stop.pace());
   for (std::span<const size_t> rest = rows; !rest.empty();) {
     CHORUS_TRY(stop.Check("evaluation"));
     const auto piece = rest.first(std::min(rest.size(), network.rows_max()));
@@ -90,6 +93,8 @@ class NetworkLearner final : public Learner {
         shared_(SharedRanges(model)),
         optimizer_(training, dim_) {
     for (const ParameterRange& range : shared_) shared_count_ += range.count;
+    // Made here, where nobody waits for a frame, and not in the first step that needs it.
+    if (!plain()) gradient_.resize(dim_);
   }
 
   ~NetworkLearner() override {
@@ -116,7 +121,7 @@ class NetworkLearner final : public Learner {
                      const Stop& stop);
   Status Step(const LocalTraining& local, std::span<const size_t> rows, std::span<float> weights,
               Rng& draws, const Stop& stop);
-  void Correct(const LocalTraining& local, float scale, std::span<float> to) const;
+  void Correct(const LocalTraining& local, float scale, std::span<float> to, Pace* pace) const;
 
   const ModelSpec model_;
   const TrainingSpec training_;
@@ -162,12 +167,15 @@ Status NetworkLearner::AddGradient(const LocalTraining& local, std::span<const s
 }
 
 // to += scale * correction, on what is shared.
-void NetworkLearner::Correct(const LocalTraining& local, float scale, std::span<float> to) const {
+void NetworkLearner::Correct(const LocalTraining& local, float scale, std::span<float> to,
+                             Pace* pace) const {
   if (local.correction.empty()) return;
   const float* from = local.correction.data();
   for (const ParameterRange& range : shared_) {
     float* const at = to.data() + range.begin;
-    for (size_t i = 0; i < range.count; ++i) at[i] += scale * from[i];
+    InPieces(pace, range.count, [&](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i) at[i] += scale * from[i];
+    });
     from += range.count;
   }
 }
@@ -175,19 +183,25 @@ void NetworkLearner::Correct(const LocalTraining& local, float scale, std::span<
 // One step on the mean loss of `rows`.
 Status NetworkLearner::Step(const LocalTraining& local, std::span<const size_t> rows,
                             std::span<float> weights, Rng& draws, const Stop& stop) {
+  Pace* const pace = stop.pace();
   if (plain() && rows.size() <= training_network_.get().rows_max()) {
     CHORUS_TRY(AddGradient(local, rows, -rate_, weights, weights, draws, stop));
-    Correct(local, -rate_, weights);
+    Correct(local, -rate_, weights, pace);
     return OkStatus();
   }
-  gradient_.assign(dim_, 0.0F);
+  gradient_.resize(dim_);
+  InPieces(pace, dim_, [&](size_t begin, size_t end) {
+    std::fill(gradient_.data() + begin, gradient_.data() + end, 0.0F);
+  });
   CHORUS_TRY(AddGradient(local, rows, 1, weights, gradient_, draws, stop));
   if (training_.gradient_l2_norm_max > 0) {
-    const double norm = math::Norm(gradient_);
+    const double norm = math::Norm(gradient_, pace);
     if (!std::isfinite(norm)) return LossNotFinite();
     const double norm_max = training_.gradient_l2_norm_max;
     const auto factor = static_cast<float>(norm_max / std::max(norm, norm_max));
-    for (float& value : gradient_) value *= factor;
+    InPieces(pace, dim_, [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i) gradient_[i] *= factor;
+    });
   }
   if (training_.proximal > 0) {
     // What pulls back to where the round began [LSZSTS20, section 3.2]; personal layers have no
@@ -196,10 +210,12 @@ Status NetworkLearner::Step(const LocalTraining& local, std::span<const size_t> 
       const std::span<const float> now = Part(weights, range);
       const std::span<const float> anchor = Part(local.anchor, range);
       float* const to = gradient_.data() + range.begin;
-      for (size_t i = 0; i < range.count; ++i) to[i] += training_.proximal * (now[i] - anchor[i]);
+      InPieces(pace, range.count, [&](uint64_t begin, uint64_t end) {
+        for (uint64_t i = begin; i < end; ++i) to[i] += training_.proximal * (now[i] - anchor[i]);
+      });
     }
   }
-  Correct(local, 1, gradient_);
+  Correct(local, 1, gradient_, pace);
   optimizer_.Step(weights, gradient_);
   return OkStatus();
 }
@@ -210,13 +226,14 @@ Result<uint64_t> NetworkLearner::Train(const LocalTraining& local, std::span<flo
   order_.assign(local.rows.begin(), local.rows.end());
   const size_t batch = std::min<size_t>(training_.batch_size, order_.size());
   training_network_.Hold(model_, batch);
+  training_network_.get().Follow(stop.pace());
   rate_ = RateAt(training_, local.round);
-  optimizer_.Begin(rate_);
+  optimizer_.Begin(rate_, stop.pace());
   const uint64_t batches = (order_.size() + batch - 1) / batch;
   const uint64_t steps = training_.steps > 0 ? training_.steps : training_.epochs * batches;
   for (uint64_t step = 0; step < steps; ++step) {
     const size_t begin = step % batches * batch;
-    if (begin == 0) Shuffle(order_, draws);
+    if (begin == 0) Shuffle(order_, draws, stop.pace());
     const auto minibatch =
         std::span<const size_t>(order_).subspan(begin, std::min(batch, order_.size() - begin));
     CHORUS_TRY(Step(local, minibatch, weights, draws, stop));
@@ -261,7 +278,7 @@ Split HoldBack(size_t count, uint32_t percent, Rng& rng) {
   const size_t held = count / 100 * share + count % 100 * share / 100;
   split.train = InOrder(count);
   if (count < kHoldBackCountMin || held == 0) return split;
-  Shuffle(split.train, rng);
+  Shuffle(split.train, rng, nullptr);
   const auto middle = split.train.begin() + static_cast<ptrdiff_t>(held);
   split.held_back.assign(split.train.begin(), middle);
   split.train.erase(split.train.begin(), middle);

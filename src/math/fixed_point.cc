@@ -269,10 +269,13 @@ const EncodeKernel* EncodeKernelFor(EncodePath path) {
   return path == EncodePath::kPortable ? &kPortable : EncodeKernelOfX86(path);
 }
 
-double Norm(std::span<const float> values) {
+double Norm(std::span<const float> values) { return Norm(values, nullptr); }
+
+double Norm(std::span<const float> values, Pace* pace) {
   const EncodeKernel& kernel = FastestKernel();
   double total = 0;
   while (!values.empty()) {
+    Breathe(pace);
     const std::span<const float> block = values.first(std::min(kBlock, values.size()));
     total += BlockOfSquares(block.size(), block.data(), [&](size_t whole, Lanes& lanes) {
       kernel.square(block.data(), whole, lanes);

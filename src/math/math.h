@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "base/pace.h"
+#include "base/pieces.h"
 #include "base/random.h"
 #include "chorus/aggregation.h"
 #include "chorus/bytes.h"
@@ -33,6 +35,8 @@ void PackInto(const RingVector& vector, int bits, std::span<uint8_t> packed);
 // Adds a packed vector of the same dim to `sum`, words wrapping. kInvalidArgument, with `sum`
 // unchanged: wrong length, or pad bits that are not zero.
 Status AddPacked(RingVector& sum, BytesView packed, int bits);
+// The same of one that lies in pieces, wherever they are cut.
+Status AddPackedPieces(RingVector& sum, Pieces packed, int bits);
 enum class Sign : uint8_t { kAdd, kSubtract };
 // Word `index`, reduced to `bits` and read as two's complement.
 int64_t SignedAt(const RingVector& vector, uint64_t index, int bits);
@@ -60,6 +64,8 @@ struct FixedPoint {
 // largest dim. Not finite exactly when a value is not. One sum for clipping and encoding, so that
 // what one made the other accepts.
 double Norm(std::span<const float> values);
+// The same with a breath of `pace` before each block.
+double Norm(std::span<const float> values, Pace* pace);
 // values -= base, both of one size, and gives back what Norm gives of the differences: what became
 // of weights, less what they were, in one pass.
 double SubtractForNorm(std::span<float> values, std::span<const float> base);

@@ -131,6 +131,37 @@ void AddAll(std::span<Word> sum, BytesView packed, unsigned bits) {
   AddValues(sum.data() + in_place, sum.size() - in_place, end.data(), bits);
 }
 
+// Eight values begin and end on whole bytes. Those that lie across pieces are put together first.
+template <typename Word>
+void AddEachPiece(std::span<Word> sum, Pieces packed, unsigned bits) {
+  const auto add = [&](BytesView whole) {
+    const size_t values = std::min(whole.size() / bits * 8, sum.size());
+    AddAll(sum.first(values), whole, bits);
+    sum = sum.subspan(values);
+  };
+  std::array<uint8_t, kBitsMax> across{};
+  size_t filled = 0;
+  for (BytesView piece : packed) {
+    while (!piece.empty()) {
+      size_t taken = 0;
+      if (filled == 0 && piece.size() >= bits) {
+        taken = piece.size() / bits * bits;
+        add(piece.first(taken));
+      } else {
+        taken = std::min(bits - filled, piece.size());
+        std::copy_n(piece.begin(), taken, across.begin() + static_cast<ptrdiff_t>(filled));
+        filled += taken;
+        if (filled == bits) {
+          add(BytesView(across).first(bits));
+          filled = 0;
+        }
+      }
+      piece = piece.subspan(taken);
+    }
+  }
+  if (filled > 0) AddAll(sum, BytesView(across).first(filled), bits);
+}
+
 }  // namespace
 
 int WordBytesFor(int bits) {
@@ -192,21 +223,29 @@ void PackInto(const RingVector& vector, int bits, std::span<uint8_t> packed) {
 }
 
 Status AddPacked(RingVector& sum, BytesView packed, int bits) {
+  return AddPackedPieces(sum, {&packed, 1}, bits);
+}
+
+Status AddPackedPieces(RingVector& sum, Pieces packed, int bits) {
   const bool fits = std::visit(
       [bits](const auto& words) { return bits <= static_cast<int>(sizeof(words[0]) * 8); }, sum);
   if (!AreBits(bits) || !fits) return InvalidArgument("the sum's words do not hold so many bits");
   const uint64_t dim = DimOf(sum);
-  if (packed.size() != PackedBytes(dim, bits)) {
+  const uint64_t size = SizeOf(packed);
+  if (size != PackedBytes(dim, bits)) {
     return InvalidArgument("the packed vector's length does not match its dimension");
   }
-  if (packed.empty()) return OkStatus();
+  if (size == 0) return OkStatus();
   const auto used_bits = static_cast<unsigned>(dim % 8 * static_cast<uint64_t>(bits) % 8);
-  if (used_bits != 0 && packed.back() >> used_bits != 0) {
+  const uint8_t last = Cut(packed, size - 1, 1).front().front();
+  if (used_bits != 0 && last >> used_bits != 0) {
     return InvalidArgument("the packed vector's pad bits are not zero");
   }
-  std::visit([packed,
-              bits](auto& words) { AddAll(std::span(words), packed, static_cast<unsigned>(bits)); },
-             sum);
+  std::visit(
+      [packed, bits](auto& words) {
+        AddEachPiece(std::span(words), packed, static_cast<unsigned>(bits));
+      },
+      sum);
   return OkStatus();
 }
 

@@ -229,7 +229,7 @@ Time Coordination::NextTick() const {
 Status Coordination::Follow(SimulatedRound& round) {
   while (true) {
     for (const std::unique_ptr<Run>& run : runs_) {
-      run->cohorts->Advance(now_, sums_);
+      run->cohorts->Advance(now_, &sums_);
       Deliver(*run);
     }
     CHORUS_TRY(RetireRuns());
@@ -308,7 +308,8 @@ Status Coordination::Hear(const Arrival& arrival) {
   }
   step.bytes_up += asked.done.answer.size();
   current_->report.bytes_up += asked.done.answer.size();
-  if (!cohorts.Hear(client, asked.done.answer.Reveal()).ok()) ++step.failed;
+  const BytesView answer = asked.done.answer.Reveal();
+  if (!cohorts.Hear(client, {&answer, 1}).ok()) ++step.failed;
   return OkStatus();
 }
 

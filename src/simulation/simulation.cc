@@ -267,10 +267,14 @@ class Play {
 Result<coordinator::ServerState> FirstState(const Simulation& simulation, BytesView signing_seed) {
   const std::unique_ptr<Store> store = NewMemoryStore();
   const std::unique_ptr<Rng> rng = crypto::NewSeededRng(signing_seed);
+  AuditEntry created;  // of a store that nobody else sees
+  created.number = 1;
+  created.priority = 1;
   CHORUS_TRY_ASSIGN(coordinator::TaskState state,
                     coordinator::OpenTask({.task = simulation.task,
                                            .initial_weights = simulation.initial_weights,
-                                           .experiment_seed = simulation.seed},
+                                           .experiment_seed = simulation.seed,
+                                           .created = created},
                                           *store, *rng));
   return std::move(state.server);
 }

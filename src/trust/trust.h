@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "chorus/bytes.h"
 #include "chorus/host.h"
@@ -40,5 +41,9 @@ std::unique_ptr<IdentityVerifier> NewCertificateVerifier(const PublicKey& issuer
 // the round for all.
 std::unique_ptr<IdentityVerifier> NewAdmissionVerifier(const PublicKey& issuer, const Clock& clock,
                                                        std::chrono::seconds ahead);
+
+// The bytes of unpadded base64url [RFC 7515, 2]. kInvalidArgument for any other text, padding,
+// blanks, and a last character with bits that say nothing, which would make two texts of one value.
+Result<Bytes> FromBase64Url(std::string_view text);
 
 }  // namespace chorus::trust

@@ -10,6 +10,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/text_format.h>
 #include <google/protobuf/unknown_field_set.h>
+#include <google/protobuf/wire_format_lite.h>
 
 #include <algorithm>
 #include <array>
@@ -29,13 +30,17 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::TextFormat;
 using Locations = TextFormat::ParseInfoTree;
 
-inline constexpr size_t kNameBytesMax = 200;    // of a task
+inline constexpr size_t kNameBytesMax = 200;  // of a task, a process or an address
+inline constexpr uint64_t kAgeMsMax = uint64_t{1} << 40U;
 inline constexpr size_t kReasonBytesMax = 500;  // of words that a peer gives, and of a step's name
 inline constexpr int kStepsMax = 16;            // of a round
 inline constexpr int kNestingMax = 16;          // of braces in a file
 
-static_assert(limits::kStatusRoundsMax * (kReasonBytesMax + kStepsMax * 5 + 180) +
-                      limits::kStatusEvidenceMax * 260 <
+static_assert(limits::kStatusRoundsMax * (kReasonBytesMax + kStepsMax * 5 + 220) +
+                      limits::kStatusEvidenceMax * 260 +
+                      limits::kTasksMax * (kNameBytesMax + kReasonBytesMax + 50) +
+                      limits::kStatusProcessesMax * (kNameBytesMax * 2 + 30) +
+                      (kStepsMax + 1) * (kReasonBytesMax + 250) <
                   limits::kChunkBytesMax,
               "the longest status reply is one message");
 
@@ -229,13 +234,12 @@ inline Status Between(uint64_t value, uint64_t least, uint64_t most, std::string
   return AtMost(value, most, field);
 }
 
-// `data` as a piece at `offset` of something of `total` bytes.
-inline Status CheckPiece(const std::string& data, uint64_t offset, uint64_t total,
-                         uint64_t total_max) {
-  CHORUS_TRY(AtMost(data.size(), limits::kChunkBytesMax, "the size of data"));
+// `size` bytes of data as a piece at `offset` of something of `total` bytes.
+inline Status CheckPiece(size_t size, uint64_t offset, uint64_t total, uint64_t total_max) {
+  CHORUS_TRY(AtMost(size, limits::kChunkBytesMax, "the size of data"));
   CHORUS_TRY(AtMost(total, total_max, "total_bytes"));
   CHORUS_TRY(AtMost(offset, total, "offset"));
-  return AtMost(data.size(), total - offset, "the size of data");
+  return AtMost(size, total - offset, "the size of data");
 }
 
 // A field that may be left out.

@@ -123,6 +123,7 @@ void Write(const TaskSpec& from, v1::Task& to) {
   // Likewise in tasks of other protocols.
   if (from.protocol == Protocol::kOneShot) Write(from.one_shot, *to.mutable_one_shot());
   if (from.experimental) to.set_experimental(true);
+  if (!from.adapt) to.set_adapt(false);
   v1::Cohort& cohort = *to.mutable_cohort();
   cohort.set_minimum(from.cohort.minimum);
   cohort.set_target(from.cohort.target);
@@ -161,6 +162,7 @@ Status Read(const v1::Task& from, TaskSpec& to) {
        to.secagg.graph);
   CHORUS_TRY(Read(from.one_shot(), to.one_shot));
   Take(from.has_experimental(), from.experimental(), to.experimental);
+  Take(from.has_adapt(), from.adapt(), to.adapt);
   const v1::Cohort& cohort = from.cohort();
   Take(cohort.has_minimum(), cohort.minimum(), to.cohort.minimum);
   Take(cohort.has_target(), cohort.target(), to.cohort.target);

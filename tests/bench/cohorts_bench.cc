@@ -42,8 +42,14 @@ class CountedCore final : public Core {
  public:
   explicit CountedCore(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 
-  void Handle(std::string_view method, BytesView request, Reply reply) override {
-    Count([&] { core_->Handle(method, request, std::move(reply)); });
+  void Handle(std::string_view method, Body request, Reply reply) override {
+    Count([&] { core_->Handle(method, std::move(request), std::move(reply)); });
+  }
+  std::shared_ptr<Admission> admission() override {  // NOLINT(tidy): core.h.
+    return core_->admission();
+  }
+  void Admit(Vetted vetted, Reply reply) override {
+    Count([&] { core_->Admit(std::move(vetted), std::move(reply)); });
   }
   void Tick() override {
     Count([&] { core_->Tick(); });

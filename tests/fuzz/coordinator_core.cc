@@ -1,12 +1,13 @@
 // The coordinator's core under requests that the input chooses: what an honest client would send
 // next, the same with bytes or fields changed, replays, and noise, in any order, while time passes,
-// the store fails and the coordinator restarts. Laws: nothing crashes; every request is answered
-// once, with a reply of its call or a status that is not kInternal; the core always comes to rest;
-// weights stay finite; a round that commits has its minimum of contributors.
+// the store fails, operators act on its tasks and the coordinator restarts. Laws: nothing crashes;
+// every request is answered once, with a reply of its call or a status that is not kInternal; the
+// core always comes to rest; weights stay finite; a round that commits has its minimum of
+// contributors.
 #include <cmath>
 
-#include "coordinator_world.h"
 #include "fuzz.h"
+#include "tasks_world.h"
 
 namespace chorus::coordinator {
 namespace {
@@ -17,9 +18,10 @@ using fuzz::Require;
 constexpr size_t kPlayers = 6;
 constexpr size_t kOperationsMax = 200;
 constexpr size_t kHistoryMax = 32;
-constexpr std::string_view kMethods[] = {wire::kChallenge, wire::kCheckIn, wire::kNext,
-                                         wire::kDownload,  wire::kUpload,  wire::kGetStatus,
-                                         "Unknown"};
+constexpr const char* kNames[] = {"a", "b", "c", "d"};
+constexpr std::string_view kMethods[] = {wire::kChallenge, wire::kCheckIn,  wire::kNext,
+                                         wire::kDownload,  wire::kUpload,   wire::kGetStatus,
+                                         wire::kControl,   wire::kGetAudit, "Unknown"};
 
 // An answer that may come later than its request.
 struct Slot {
@@ -36,13 +38,16 @@ bool IsReplyOf(std::string_view method, BytesView bytes) {
   if (method == wire::kNext) return wire::Decode<wire::NextReply>(bytes).ok();
   if (method == wire::kDownload) return wire::Decode<wire::DownloadReply>(bytes).ok();
   if (method == wire::kUpload) return wire::Decode<wire::UploadReply>(bytes).ok();
+  if (method == wire::kControl) return wire::Decode<wire::ControlReply>(bytes).ok();
+  if (method == wire::kGetAudit) return wire::Decode<wire::AuditReply>(bytes).ok();
   return method == wire::kGetStatus && wire::Decode<wire::StatusReply>(bytes).ok();
 }
 
 class Conversation {
  public:
-  explicit Conversation(Choices& choices)
-      : choices_(choices), world_(choices.Flag() ? SecAggTask() : PlainTask()) {
+  explicit Conversation(Choices& choices) : choices_(choices), world_(TasksOf(choices)) {
+    world_.operators = {crypto::Ed25519Public(SeedOf("operator").Reveal())};
+    world_.stored_tasks = true;
     world_.Start();
     for (uint64_t serial = 1; serial <= kPlayers; ++serial) {
       players_.push_back(std::make_unique<Player>(world_, serial));
@@ -62,6 +67,16 @@ class Conversation {
   }
 
  private:
+  static std::vector<HostedTask> TasksOf(Choices& choices) {
+    std::vector<HostedTask> tasks;
+    const TaskSpec task = choices.Flag() ? SecAggTask() : PlainTask();
+    for (uint32_t count = 1 + choices.Below(3); count > 0; --count) {
+      tasks.push_back({.task = task, .initial_weights = Weights{1, 2, 3, 4}, .priority = count});
+      tasks.back().task.name = kNames[tasks.size() - 1];
+    }
+    return tasks;
+  }
+
   void Operation() {
     const uint32_t what = choices_.Below(16);
     Player& player = *players_[choices_.Below(kPlayers)];
@@ -102,10 +117,16 @@ class Conversation {
   }
 
   void Disturb() {
-    switch (choices_.Below(3)) {
+    switch (choices_.Below(6)) {
       case 0:
         world_.store.failing = world_.store.failing.empty() ? "commit round" : "";
         return;
+      case 3:
+        world_.store.failing = world_.store.failing.empty() ? "control task" : "";
+        return;
+      case 4:
+      case 5:
+        return Order();
       case 1:
         world_.store.failing = world_.store.failing.empty() ? "begin round" : "";
         return;
@@ -114,6 +135,39 @@ class Conversation {
         world_.store.failing.clear();
         world_.Start();
     }
+  }
+
+  // An operator's order, as it should be but for a byte or two.
+  void Order() {
+    const std::string name = kNames[choices_.Below(std::size(kNames))];
+    CoordinatorCore* const core = world_.router().Find(name);
+    wire::ControlRequest request{.task = name, .entry = {}};
+    AuditEntry& entry = request.entry;
+    entry.action = static_cast<AuditEntry::Action>(choices_.Below(7));
+    entry.round = entry.action == AuditEntry::Action::kRolledBack ? choices_.Below(8) : 0;
+    entry.priority = choices_.Below(5);
+    entry.unix_seconds = world_.clock.unix_seconds;
+    entry.number = 1;
+    Digest task{};
+    if (core == nullptr) {
+      TaskSpec added = world_.task;
+      added.name = name;
+      request.task_bytes = wire::EncodeTask(added);
+      task = crypto::Sha256(request.task_bytes);
+    } else {
+      task = core->task_sha256();
+      const AuditEntry& last = world_.store.content.audit[TaskIdOf(name)].rbegin()->second;
+      entry.number = last.number + 1;
+      entry.previous = AuditHash(task, last);
+      const auto& rounds = world_.store.content.rounds[TaskIdOf(name)];
+      const auto round = rounds.find(entry.round);
+      if (round != rounds.end()) entry.model = round->second.result;
+    }
+    if (choices_.Below(4) == 0) ++entry.number;
+    SignAudit(task, SeedOf("operator").Reveal(), entry);
+    if (choices_.Below(4) == 0) change_next_ = 1;
+    Send(wire::kControl, wire::Encode(request));
+    change_next_ = 0;
   }
 
   SharedSlot Send(std::string_view method, Bytes request) {
@@ -130,11 +184,24 @@ class Conversation {
     Deliver(request.first, request.second);
   }
 
+  // As a network might bring it.
+  static coordinator::Body InPieces(BytesView request) {
+    struct Kept final : coordinator::Body::Memory {
+      explicit Kept(BytesView request) : bytes(request.begin(), request.end()) {}
+      const Bytes bytes;
+    };
+    auto kept = std::make_unique<Kept>(request);
+    const BytesView all = kept->bytes;
+    const size_t cut = all.size() / 3;
+    return {{all.first(cut), all.subspan(cut, cut / 2), all.subspan(cut + cut / 2)},
+            std::move(kept)};
+  }
+
   SharedSlot Deliver(std::string_view method, BytesView request) {
     const SharedSlot slot = std::make_shared<Slot>();
     slot->method = method;
     slots_.push_back(slot);
-    world_.core->Handle(method, request, [slot](Result<Bytes> reply) {
+    world_.core->Handle(method, InPieces(request), [slot](Result<Bytes> reply) {
       ++slot->answers;
       if (reply.ok()) Require(IsReplyOf(slot->method, *reply), "a reply is one of its call");
       Require(reply.status().code() != Code::kInternal, "no request reaches a broken invariant");
@@ -179,20 +246,24 @@ class Conversation {
   void CheckIn(Player& player) {
     const auto challenge = Call<wire::ChallengeReply>(wire::kChallenge, wire::ChallengeRequest{});
     if (!challenge.ok()) return;
-    const auto admitted =
-        Call<wire::CheckInReply>(wire::kCheckIn, player.SignedCheckIn(challenge->challenge));
+    wire::CheckInRequest request = player.SignedCheckIn(challenge->challenge);
+    if (choices_.Below(4) == 0) request.tasks = {kNames[choices_.Below(std::size(kNames))]};
+    const auto admitted = Call<wire::CheckInReply>(wire::kCheckIn, request);
     if (!admitted.ok()) return;
     player.session = admitted->session;
     player.done = 0;
   }
 
   void Join(Player& player, const wire::Invitation& invitation) {
-    const TaskSpec& task = world_.task;
+    const Result<TaskSpec> invited = wire::DecodeTask(invitation.task);
+    Require(invited.ok(), "a task that clients are invited to can be read");
+    const TaskSpec& task = *invited;
+    const Weights weights = world_.router().Find(task.name)->weights();
     const auto expected = SessionParamsFor({.task = task,
                                             .task_bytes = invitation.task,
-                                            .weights = world_.core->weights(),
+                                            .weights = weights,
                                             .round = invitation.round});
-    const size_t dim = world_.core->weights().size();
+    const size_t dim = weights.size();
     const auto encoding = math::FixedPointFor(dim, task.clip, task.encoding, task.cohort.maximum);
     Require(expected.ok() && encoding.ok(), "a task that runs has parameters");
     const std::vector<float> update = UpdateOf(player.serial);
@@ -295,8 +366,15 @@ class Conversation {
   }
 
   void CheckWorld() {
-    for (const float weight : world_.core->weights()) {
-      Require(std::isfinite(weight), "weights stay finite");
+    for (const CoordinatorCore* const core : world_.router().cores()) {
+      for (const float weight : core->weights()) {
+        Require(std::isfinite(weight), "weights stay finite");
+      }
+      std::vector<AuditEntry> audit;
+      for (const auto& [number, entry] : world_.store.content.audit[TaskIdOf(core->task().name)]) {
+        audit.push_back(entry);
+      }
+      Require(VerifyAudit(core->task_sha256(), audit).ok(), "the audit is sound");
     }
     for (const CoordinatorEvent& event : world_.events) {
       if (event.kind != EventKind::kRoundEnded) continue;
@@ -308,7 +386,7 @@ class Conversation {
   }
 
   Choices& choices_;
-  World world_;
+  TasksWorld world_;
   Players players_;
   std::vector<SharedSlot> waiting_;  // each player's Next
   std::vector<SharedSlot> slots_;

@@ -1,4 +1,5 @@
-// crypto/keys.cc in a namespace of its own, for remembered_keys.cc to call what it does not
-// remember yet.
+// crypto/keys.cc and ed25519.cc in a namespace of their own, for remembered_keys.cc to call what it
+// does not remember yet.
 #define crypto anew
+#include "crypto/ed25519.cc"
 #include "crypto/keys.cc"

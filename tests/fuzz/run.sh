@@ -23,7 +23,8 @@ if ! command -v clang++-14 >/dev/null || ! dpkg -s libclang-rt-14-dev >/dev/null
   install_packages clang-14 libclang-rt-14-dev $CHORUS_BUILD_PACKAGES $CHORUS_TEST_PACKAGES
 fi
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DCMAKE_CXX_COMPILER=clang++-14 -DCHORUS_DEVELOPER_MODE=ON -DCHORUS_FUZZ=ON \
+  -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 \
+  -DCHORUS_DEVELOPER_MODE=ON -DCHORUS_FUZZ=ON \
   -DCHORUS_SANITIZE=fuzzer-no-link,address,undefined >/dev/null
 if ! cmake --build "$build" --target fuzz -j2 >"$build/fuzz.log" 2>&1; then
   tail -n 40 "$build/fuzz.log" >&2

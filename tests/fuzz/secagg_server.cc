@@ -257,6 +257,7 @@ class Session {
         return Say(row, client, state.answers[detail.Below(row + 1)], honest);
       case Kind::kTwice: {
         Say(row, client, honest, honest);
+        if (state.out) return;  // refused, since a liar took its identity or its keys before
         const Bytes other = Changed(row, client, detail, honest, true);
         const Status second = aggregator_->Hear(PartyOf(client), other);
         Require(second.code() == Code::kAlreadyExists, "an answer is heard once");

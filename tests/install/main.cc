@@ -33,10 +33,12 @@ chorus::CoordinatorOptions Options() {
   options.listen = "127.0.0.1:0";
   options.plaintext = true;
   options.signing_seed = chorus::SecretBytes(32);
-  options.task.name = "stranger";
-  options.task.protocol = chorus::Protocol::kPlain;
-  options.task.model.inputs = 4;
-  options.task.model.layers = {{.units = 3}};
+  chorus::TaskSpec task;
+  task.name = "stranger";
+  task.protocol = chorus::Protocol::kPlain;
+  task.model.inputs = 4;
+  task.model.layers = {{.units = 3}};
+  options.tasks.push_back({.task = task});
   return options;
 }
 
@@ -53,7 +55,7 @@ int main() {
     return 1;
   }
   std::printf("port %d, %zu weights\n", (*coordinator)->port(),
-              (*coordinator)->CurrentWeights().size());
+              (*coordinator)->CurrentWeights("stranger").size());
   const auto client = chorus::Client::Start({}, {}, verifier, clock, log);
   if (client.ok()) return 1;
   std::printf("a client without options: %s\n", client.status().message().c_str());

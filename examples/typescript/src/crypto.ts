@@ -67,7 +67,24 @@ export function signDigest(secret: KeyObject, digest: Uint8Array): Buffer {
   return sign(null, digest, secret);
 }
 
+// The y coordinates of the points of low order, in every encoding of 255 bits. Node's OpenSSL takes
+// them for keys and for R, and others do not.
+const LOW_ORDER = new Set([
+  "00".repeat(32),
+  "01" + "00".repeat(31),
+  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+  "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+  ...["ec", "ed", "ee"].map((first) => first + "ff".repeat(30) + "7f"),
+]);
+
+function isOfLowOrder(point: Uint8Array): boolean {
+  const y = Buffer.from(point);
+  y[31]! &= 0x7f;
+  return LOW_ORDER.has(y.toString("hex"));
+}
+
 export function verifyDigest(key: Uint8Array, digest: Uint8Array, signature: Uint8Array): boolean {
+  if (isOfLowOrder(key) || isOfLowOrder(signature.subarray(0, KEY_BYTES))) return false;
   try {
     return verify(null, digest, publicKeyObject("Ed25519", key), signature);
   } catch {

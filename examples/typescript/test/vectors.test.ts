@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { Writer } from "../src/bytes.js";
 import {
-  agree, hkdf, labeledHash, privateKey, publicKey, seal, sha256, tag16, u32,
+  agree, hkdf, labeledHash, privateKey, publicKey, seal, sha256, tag16, u32, verifyDigest,
 } from "../src/crypto.js";
 import { completeGraph, decodeParams } from "../src/params.js";
 import { messageType } from "../src/proto.js";
@@ -144,3 +144,21 @@ for (const file of ["recorded_v1_plain.txt", "recorded_v1_secagg.txt"]) {
     assert.ok(messages > 100);
   });
 }
+
+// OpenSSL takes both. The neutral element signs everything, as 0 B = R + h A; and a good key may sign
+// with it for R.
+test("keys and R of low order are refused", () => {
+  const neutral = Uint8Array.of(1, ...Buffer.alloc(31));
+  assert.equal(verifyDigest(neutral, Buffer.alloc(32), Buffer.concat([neutral, Buffer.alloc(32)])), false);
+  const key = Buffer.from("3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29", "hex");
+  const s = Buffer.from("8a6d235d2357f62ff8bff8b8c66d475931501306d74e538f954628eba6f1450e", "hex");
+  assert.equal(verifyDigest(key, Buffer.from("chorus"), Buffer.concat([neutral, s])), false);
+});
+
+test("signatures are judged without the cofactor", () => {
+  const key = Buffer.from("06903bfea2a1ddc586e78a189513f47ac6ae27e4e7803a1c2fb94c94b18f3958", "hex");
+  const signature = Buffer.from(
+    "cf3419599c220d2fabbcbf52d650530ed31560f1212e9042ccf2e6ac3dd181e9" +
+      "16406bebae81cbff8b2e448a5ab9bb3fccbd81ab75e59a3834a49d9fe9264a09", "hex");
+  assert.equal(verifyDigest(key, Buffer.from("chorus"), signature), false);
+});
