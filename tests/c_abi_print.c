@@ -103,6 +103,11 @@ static void PrintCoordinatorConfig(void) {
   FIELD(chorus_coordinator_config, on_event);
   FIELD(chorus_coordinator_config, user);
   FIELD(chorus_coordinator_config, experiment_seed);
+  FIELD(chorus_coordinator_config, client_ca_pem);
+  FIELD(chorus_coordinator_config, token_keys);
+  FIELD(chorus_coordinator_config, token_issuer);
+  FIELD(chorus_coordinator_config, token_audience);
+  FIELD(chorus_coordinator_config, web_listen);
 }
 
 static void PrintCodes(void) {

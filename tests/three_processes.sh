@@ -80,9 +80,13 @@ query() { psql -qAt "$postgres_uri" -c "$1"; }
 committed() { "$chorus" status --server "127.0.0.1:$1" --tls-authority "$work/keys/tls-authority.pem" --rounds 0 |
   sed -n 's/^task [^:]*: \([0-9]*\) of.*/\1/p'; }
 await_commit() {  # PORT COMPLAINT: one round more
-  before=$(committed "$1")
+  before=
   tries=0
-  until [ "$(committed "$1")" -ge $((before + 1)) ]; do
+  while
+    now=$(committed "$1")
+    : "${before:=$now}"
+    [ -z "$now" ] || [ "$now" -le "$before" ]
+  do
     tries=$((tries + 1))
     [ $tries -le 300 ] || fail "$2"
     sleep 0.3

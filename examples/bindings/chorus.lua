@@ -37,6 +37,7 @@ typedef struct {
   uint32_t struct_size, plaintext, own_thread, log_to_stderr;
   chorus_bytes task, listen, tls_certificate_pem, tls_key_pem, signing_seed, issuer_key, store_path;
   void* on_event; void* user; uint64_t experiment_seed;
+  chorus_bytes client_ca_pem, token_keys, token_issuer, token_audience, web_listen;
 } chorus_coordinator_config;
 const char* chorus_version(void);
 const char* chorus_last_error(void);
@@ -61,6 +62,8 @@ int32_t chorus_client_destroy(chorus_client*);
 int32_t chorus_coordinator_config_init(chorus_coordinator_config*, uint32_t);
 int32_t chorus_coordinator_create(const chorus_coordinator_config*, chorus_coordinator**);
 int32_t chorus_coordinator_get_port(chorus_coordinator*, int32_t*);
+int32_t chorus_coordinator_get_web_port(chorus_coordinator*, int32_t*);
+int32_t chorus_coordinator_set_token_keys(chorus_coordinator*, const void*, uint64_t);
 int32_t chorus_coordinator_poll(chorus_coordinator*, uint32_t);
 int32_t chorus_coordinator_next_event(chorus_coordinator*, chorus_coordinator_event*);
 int32_t chorus_coordinator_fetch_model(chorus_coordinator*, chorus_model**);
@@ -232,7 +235,8 @@ function M.load(ffi, path)
     config.experiment_seed = options.experiment_seed or 0
     config.log_to_stderr = options.log_to_stderr or 0
     lend(config, options, { "task", "listen", "tls_certificate_pem", "tls_key_pem", "signing_seed",
-      "issuer_key", "store_path" })
+      "issuer_key", "store_path", "client_ca_pem", "token_keys", "token_issuer", "token_audience",
+      "web_listen" })
     local out = ffi.new("chorus_coordinator*[1]")
     check(c.chorus_coordinator_create(config, out))
     return setmetatable({ handle = handle_of("chorus_coordinator*", out,
@@ -242,6 +246,15 @@ function M.load(ffi, path)
     local port = ffi.new("int32_t[1]")
     check(c.chorus_coordinator_get_port(self.handle, port))
     return port[0]
+  end
+  function Coordinator:web_port()
+    local port = ffi.new("int32_t[1]")
+    check(c.chorus_coordinator_get_web_port(self.handle, port))
+    return port[0]
+  end
+  -- The login's new keys, of a coordinator that was made with token_keys.
+  function Coordinator:set_token_keys(jwks)
+    check(c.chorus_coordinator_set_token_keys(self.handle, jwks, #jwks))
   end
   function Coordinator:poll(budget_us)
     check(c.chorus_coordinator_poll(self.handle, budget_us))

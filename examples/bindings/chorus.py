@@ -61,7 +61,9 @@ class _CoordinatorConfig(ctypes.Structure):
                 ("log_to_stderr", c_uint32), ("task", _Bytes), ("listen", _Bytes),
                 ("tls_certificate_pem", _Bytes), ("tls_key_pem", _Bytes),
                 ("signing_seed", _Bytes), ("issuer_key", _Bytes), ("store_path", _Bytes),
-                ("on_event", c_void_p), ("user", c_void_p), ("experiment_seed", c_uint64)]
+                ("on_event", c_void_p), ("user", c_void_p), ("experiment_seed", c_uint64),
+                ("client_ca_pem", _Bytes), ("token_keys", _Bytes), ("token_issuer", _Bytes),
+                ("token_audience", _Bytes), ("web_listen", _Bytes)]
 
 
 class _Examples(ctypes.Structure):
@@ -285,6 +287,18 @@ class Coordinator:
         port = c_int32()
         self._library.check(self._library.c.chorus_coordinator_get_port(self._handle, byref(port)))
         return port.value
+
+    def web_port(self):
+        port = c_int32()
+        self._library.check(self._library.c.chorus_coordinator_get_web_port(self._handle,
+                                                                            byref(port)))
+        return port.value
+
+    def set_token_keys(self, jwks):
+        """The login's new keys, of a coordinator that was made with token_keys; from any thread."""
+        data = jwks.encode() if isinstance(jwks, str) else bytes(jwks)
+        self._library.check(self._library.c.chorus_coordinator_set_token_keys(
+            self._handle, data, c_uint64(len(data))))
 
     def poll(self, budget_us):
         self._library.check(self._library.c.chorus_coordinator_poll(self._handle,

@@ -69,12 +69,14 @@ def main(coordinator_library, client_library, keys, state):
     context = multiprocessing.get_context("spawn")
     coordinator = chorus.Coordinator.from_keys(chorus.Library(coordinator_library), keys,
                                                task=TASK, listen="127.0.0.1:0",
-                                               experiment_seed=7)
+                                               web_listen="127.0.0.1:0", experiment_seed=7)
     players = [context.Process(target=play, args=(client_library, keys, number,
                                                   coordinator.port(), state))
                for number in range(PLAYERS)]
     for player in players:
         player.start()
+    # Where the server's engineer looks.
+    print(f"page and metrics: http://127.0.0.1:{coordinator.web_port()}/")
     before = how_npcs_act(coordinator.fetch_model())
     print(f"before: NPCs act like players in {before[0]:.0%} of situations; badly hurt: {before[1]}")
     done, end = False, time.monotonic() + 240

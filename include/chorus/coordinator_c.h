@@ -52,6 +52,12 @@ typedef struct chorus_coordinator_config {
   void* user;                           /* handed to on_event */
   /* Not 0: the first weights and the selection of clients repeat from it, for experiments. */
   uint64_t experiment_seed;
+  /* Who may come, beside whom the issuer knows: see AdmissionOptions in coordinator.h. */
+  chorus_bytes client_ca_pem; /* clients must show a TLS certificate of this authority */
+  chorus_bytes token_keys;    /* a JWK Set: clients must show a session token of the game's login */
+  chorus_bytes token_issuer;  /* with token_keys: what a token's "iss" must be */
+  chorus_bytes token_audience; /* with token_keys: what its "aud" must hold */
+  chorus_bytes web_listen;     /* host:port of metrics and a page over plain HTTP; none: no such */
 } chorus_coordinator_config;
 
 /* Fills `config`, of which the caller knows `struct_size` bytes, with defaults. */
@@ -64,6 +70,15 @@ CHORUS_API int32_t chorus_coordinator_create(const chorus_coordinator_config* co
 
 /* The port that it listens on, to `port`. */
 CHORUS_API int32_t chorus_coordinator_get_port(chorus_coordinator* coordinator, int32_t* port);
+
+/* Likewise of web_listen; 0 without. */
+CHORUS_API int32_t chorus_coordinator_get_web_port(chorus_coordinator* coordinator, int32_t* port);
+
+/* From any thread: takes the keys of this JWK Set in place of those before, when the login has new
+ * ones. They stay when it is none that could verify anything. CHORUS_FAILED_PRECONDITION: of a
+ * coordinator that was made without token_keys. */
+CHORUS_API int32_t chorus_coordinator_set_token_keys(chorus_coordinator* coordinator,
+                                                     const void* jwks, uint64_t size);
 
 /* Once a tick: answers requests for about `budget_us` microseconds, unless it has a thread for
  * that, then calls on_event for what happened. A request that is being answered is finished, which

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "chorus/coordinator.h"
 #include "chorus/store.h"
+#include "chorus/token.h"
 #include "crypto/crypto.h"
 #include "learning/model_c.h"
 #include "trust/trust.h"
@@ -50,6 +52,11 @@ Status CheckConfig(const chorus_coordinator_config& config) {
   CHORUS_TRY(CheckBytes(config.tls_certificate_pem, "config.tls_certificate_pem"));
   CHORUS_TRY(CheckBytes(config.tls_key_pem, "config.tls_key_pem"));
   CHORUS_TRY(CheckBytes(config.store_path, "config.store_path"));
+  CHORUS_TRY(CheckBytes(config.client_ca_pem, "config.client_ca_pem"));
+  CHORUS_TRY(CheckBytes(config.token_keys, "config.token_keys"));
+  CHORUS_TRY(CheckBytes(config.token_issuer, "config.token_issuer"));
+  CHORUS_TRY(CheckBytes(config.token_audience, "config.token_audience"));
+  CHORUS_TRY(CheckBytes(config.web_listen, "config.web_listen"));
   CHORUS_TRY(CheckKey(config.issuer_key, "config.issuer_key", crypto::kKeyBytes));
   return CheckKey(config.signing_seed, "config.signing_seed", crypto::kKeyBytes);
 }
@@ -67,7 +74,22 @@ Result<CoordinatorOptions> OptionsFrom(const chorus_coordinator_config& config) 
   if (config.experiment_seed != 0) hosted.experiment_seed = config.experiment_seed;
   options.tasks.push_back(std::move(hosted));
   options.own_thread = config.own_thread != 0;
+  options.client_ca_pem = TextOf(config.client_ca_pem);
+  options.web_listen = TextOf(config.web_listen);
   return options;
+}
+
+// Null: the configuration asks for no tokens.
+Result<std::unique_ptr<JwtVerifier>> TokensFrom(const chorus_coordinator_config& config) {
+  if (config.token_keys.size > 0) {
+    return NewJwtVerifier(TextOf(config.token_keys),
+                          {.issuer = std::string(TextOf(config.token_issuer)),
+                           .audience = std::string(TextOf(config.token_audience))});
+  }
+  if (config.token_issuer.size > 0 || config.token_audience.size > 0)
+    return InvalidArgument(
+        "config.token_issuer and token_audience are of no use without token_keys");
+  return std::unique_ptr<JwtVerifier>();
 }
 
 }  // namespace
@@ -89,6 +111,8 @@ class Bound {
                                                               : LogLevel::kInfo)) {}
 
   int port() const { return coordinator_->port(); }
+  int web_port() const { return coordinator_->web_port(); }
+  Status SetTokenKeys(std::string_view jwks) const;
   Status Poll(std::chrono::microseconds budget);
   Status TakeEvent(chorus_coordinator_event* event);
   chorus_model* FetchModel() const {
@@ -109,6 +133,7 @@ class Bound {
   const std::unique_ptr<Clock> clock_;
   const std::unique_ptr<LogSink> log_;
   std::unique_ptr<IdentityVerifier> verifier_;
+  std::unique_ptr<JwtVerifier> tokens_;  // null: none are asked for
   std::unique_ptr<Store> store_;
   std::string task_;
   ModelSpec model_;
@@ -128,6 +153,8 @@ Result<std::unique_ptr<Bound>> Bound::Start(const chorus_coordinator_config& con
   const BytesView key = View(config.issuer_key);
   std::copy(key.begin(), key.end(), issuer.begin());
   bound->verifier_ = trust::NewAdmissionVerifier(issuer, *bound->clock_, kLongestRound);
+  CHORUS_TRY_ASSIGN(bound->tokens_, TokensFrom(config));
+  options.admission.tokens = bound->tokens_.get();
   if (config.store_path.size > 0) {
     CHORUS_TRY_ASSIGN(bound->store_, NewSqliteStore(std::string(TextOf(config.store_path))));
   } else {
@@ -158,6 +185,12 @@ Bound::Kept Bound::KeptOf(const CoordinatorEvent& event) {
                  : event.kind == Kind::kStepClosed ? event.step
                                                    : event.trouble.message();
   return kept;
+}
+
+Status Bound::SetTokenKeys(std::string_view jwks) const {
+  if (tokens_ == nullptr)
+    return FailedPrecondition("this coordinator asks for no tokens: make it with token_keys");
+  return tokens_->SetKeys(jwks);
 }
 
 Status Bound::Poll(std::chrono::microseconds budget) {
@@ -235,6 +268,23 @@ int32_t chorus_coordinator_get_port(chorus_coordinator* coordinator, int32_t* po
     if (port == nullptr) return chorus::c_abi::NullPointer("port");
     *port = bound.port();
     return chorus::OkStatus();
+  });
+}
+
+int32_t chorus_coordinator_get_web_port(chorus_coordinator* coordinator, int32_t* port) {
+  return Do(coordinator, Entry::kNested, [&](const Bound& bound) {
+    if (port == nullptr) return chorus::c_abi::NullPointer("port");
+    *port = bound.web_port();
+    return chorus::OkStatus();
+  });
+}
+
+int32_t chorus_coordinator_set_token_keys(chorus_coordinator* coordinator, const void* jwks,
+                                          uint64_t size) {
+  return Do(coordinator, Entry::kAnyThread, [&](const Bound& bound) {
+    const chorus_bytes text{jwks, size};
+    CHORUS_TRY(chorus::c_abi::CheckBytes(text, "jwks"));
+    return bound.SetTokenKeys(chorus::c_abi::TextOf(text));
   });
 }
 
