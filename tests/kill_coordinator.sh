@@ -4,9 +4,7 @@
 # and every kept one must be whole, and the next round must begin soon after the restart.
 #   tests/kill_coordinator.sh PATH_OF_CHORUS [--kills N] [--seed S] [--store sqlite|postgres]
 #                             [--within MS]
-# The aim is 5 s to the next round, on a quiet machine: --within 5000 fails beyond it. Without the
-# option the limit is 15 s, for machines that do other things as well, and the worst is printed
-# beside the aim.
+# The next round must begin within 5 s of the restart, or within MS on a machine that does other things as well.
 # The instants are drawn from the seed, which is printed: a phase of a round in turn, and a delay after it began. Ends
 # with a table of kills by phase.
 set -eu
@@ -16,8 +14,7 @@ shift
 kills=20
 seed=$(date +%s)
 kind=sqlite
-aim_ms=5000
-limit_ms=15000
+limit_ms=5000
 while [ $# -gt 0 ]; do
   case $1 in
     --kills) kills=$2; shift 2 ;;
@@ -167,7 +164,6 @@ committed_before=0
 begun_before=0
 begun_by_others=0
 worst=0
-late=0
 : >"$work/table"
 while [ $kill_count -lt "$kills" ]; do
   # A place in the course of things, and a little after it: while it starts, gathers clients, trains,
@@ -211,7 +207,6 @@ while [ $kill_count -lt "$kills" ]; do
   await 1 'round began'
   took=$(($(now_ms) - restart))
   [ $took -le "$limit_ms" ] || fail "the next round began only $took ms after the restart"
-  [ $took -le $aim_ms ] || late=$((late + 1))
   [ $took -le $worst ] || worst=$took
   echo "$where|$took" >>"$work/table"
 done
@@ -226,5 +221,4 @@ awk -F'|' '{ count[$1] += 1; if ($2 > worst[$1]) worst[$1] = $2 }
            END { for (phase in count) printf "%-20s %5d   %d\n", phase, count[phase], worst[phase] }' \
   "$work/table" | sort
 echo "$kill_count kills, $committed of $begun rounds committed, nothing lost"
-echo "worst $worst ms to the next round, where $aim_ms are aimed at;" \
-  "later than that after $late of $kill_count kills"
+echo "worst $worst ms to the next round"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the Debian packages of a finished build and looks at them as those who install them do: what
-# is in which, what they depend on, a C program that knows pkg-config only, and one in C++.
+# is in which, what they depend on, programs in C and C++ that know pkg-config only, and one that
+# knows find_package.
 #   tests/packages.sh BUILD
 # Ends with 77 (skipped) without dpkg-shlibdeps or pkg-config.
 set -eu
@@ -18,7 +19,9 @@ for name in libchorus1 libchorus-dev chorus; do
   set -- "$work/packages/${name}_"*.deb
   [ -f "$1" ] || fail "there is no package $name"
   dpkg-deb --contents "$1" >"$work/$name.list"
-  dpkg-deb --extract "$1" "$work/root"
+  root=$work/root
+  [ $name != chorus ] || root=$work/tool  # which those who link the libraries need not have
+  dpkg-deb --extract "$1" "$root"
   printf '%s: %s, %s kB, depends on %s\n' "$name" "$(dpkg-deb --field "$1" Version)" \
     "$(dpkg-deb --field "$1" Installed-Size)" "$(dpkg-deb --field "$1" Depends)"
 done
@@ -32,7 +35,8 @@ set -- "$work"/root/usr/lib*/pkgconfig "$work"/root/usr/lib/*/pkgconfig
 for folder in "$@"; do [ ! -d "$folder" ] || PKG_CONFIG_PATH=$folder; done
 export PKG_CONFIG_PATH
 libraries=$(dirname "$PKG_CONFIG_PATH")
-flags() { pkg-config --cflags --libs "$1"; }
+# shellcheck disable=SC2086 # several modules are meant
+flags() { pkg-config --cflags --libs $1; }
 cat >"$work/version.c" <<'C'
 #include <chorus/client_c.h>
 #include <stdio.h>
@@ -41,16 +45,12 @@ C
 # shellcheck disable=SC2046 # flags are meant
 cc -std=c99 -Wall -Wextra -Werror -pedantic "$work/version.c" -o "$work/version" $(flags chorus-client-c)
 LD_LIBRARY_PATH=$libraries "$work/version"
-cat >"$work/policy.cc" <<'CC'
-#include <chorus/coordinator.h>
-#include <cstdio>
-int main() {
-  chorus::TaskSpec task;
-  std::printf("C++: %s\n", chorus::ValidateTask(task).message().c_str());
-  return chorus::ValidateTask(task).ok() ? 1 : 0;
-}
-CC
+# A program in C++ that starts both sides, once by pkg-config and once by find_package.
+stranger=$(CDPATH='' cd -- "$(dirname -- "$0")/install" && pwd)
 # shellcheck disable=SC2046 # flags are meant
-c++ -std=c++20 "$work/policy.cc" -o "$work/policy" $(flags chorus-coordinator)
-"$work/policy"
-"$work/root/usr/bin/chorus" --version
+c++ -std=c++20 -DWITH_coordinator -DWITH_client "$stranger/main.cc" -o "$work/stranger" $(flags "chorus-coordinator chorus-client")
+"$work/stranger"
+cmake -S "$stranger" -B "$work/found" "-DCMAKE_PREFIX_PATH=$work/root/usr" >"$work/found.log" 2>&1 &&
+  cmake --build "$work/found" >>"$work/found.log" 2>&1 || { cat "$work/found.log" >&2; fail "find_package does not serve"; }
+"$work/found/stranger"
+"$work/tool/usr/bin/chorus" --version

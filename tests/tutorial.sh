@@ -1,9 +1,9 @@
 #!/bin/sh
 # Follows docs/tutorial.md as a newcomer does: writes its files and runs its commands, in order.
 #   tests/tutorial.sh [CHORUS]
-# CHORUS is the built tool, beside which the client's library lies: it is used as it is, since other
-# tests may run it at this moment. Without it the tutorial builds its own in build/, as it says. Ends
-# with 77 (skipped) without python3.
+# CHORUS is the built tool, beside which the client's library lies: its folder is the tutorial's build
+# folder. Without it the tutorial configures and builds its own in build/, as it says. Ends with 77
+# (skipped) without python3.
 set -eu
 
 command -v python3 >/dev/null 2>&1 || { echo "SKIPPED: python3 is not installed"; exit 77; }
@@ -34,7 +34,6 @@ set -eu
 stop() { for job in ${games:-} ${coordinator:-}; do kill "$job" 2>/dev/null || true; done; }
 trap stop EXIT
 SCRIPT
-[ $# -eq 0 ] || echo 'cmake() { :; }  # it is built' >>follow
 cat commands >>follow
 sh follow || { tail -n 5 ./*.log >&2; exit 1; }
 [ -s wolf.onnx ] && [ -s simulation.html ] && grep -Eq 'took part in (8|9|10) rounds' game-0.log
