@@ -3,9 +3,11 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -17,7 +19,9 @@
 #include "base/log.h"
 #include "chorus/coordinator.h"
 #include "client/grpc_transport.h"
+#include "coordinator/listener.h"
 #include "coordinator/service.h"
+#include "coordinator/sockets.h"
 #include "crypto/crypto.h"
 #include "matchers.h"
 #include "trust/trust.h"
@@ -175,6 +179,94 @@ TEST(Flood, OfConnectionsThatComeAndGoHurtsNobody) {
     (void)Open(service->port(), 100);
     EXPECT_THAT(tls.Call(service->port()), IsOk()) << wave;
   }
+}
+
+// As many descriptors as the process has are taken, half of them by the server's side of the
+// connections, so that not even one more could be accepted.
+TEST(Flood, OfMoreConnectionsThanDescriptorsHurtsNobodyOnceItIsOver) {
+  const Tls tls;
+  const std::unique_ptr<Service> service = Serve(tls.Options());
+  EXPECT_THAT(tls.Call(service->port()), IsOk());
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = ::dup(0);
+  ASSERT_GE(next, 0);
+  ::close(next);
+  rlimit few = before;
+  few.rlim_cur = static_cast<rlim_t>(next) + 200;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  size_t opened = 0;
+  {
+    Connections connections;
+    do {
+      connections.push_back(std::make_unique<Connection>(service->port()));
+      ++opened;
+    } while (connections.back()->open() && opened < 400);
+    EXPECT_FALSE(connections.back()->open());
+  }
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_GT(opened, 50U);
+  EXPECT_THAT(tls.Call(service->port()), IsOk());
+}
+
+// A connection of this machine from that address, as its server's side sees it.
+class Accepted {
+ public:
+  explicit Accepted(uint32_t from) {
+    auto listening = coordinator::ListenOn("0.0.0.0:0", {.whose = "the test"});
+    EXPECT_THAT(listening, IsOk());
+    client_ = coordinator::Socket(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(from);
+    const auto* const at = reinterpret_cast<const sockaddr*>(&address);
+    EXPECT_EQ(::bind(client_.get(), at, sizeof(address)), 0);
+    address.sin_port = htons(static_cast<uint16_t>(listening->front().port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(client_.get(), at, sizeof(address)), 0);
+    server_ = coordinator::Socket(::accept(listening->front().socket.get(), nullptr, nullptr));
+    EXPECT_TRUE(server_.open());
+  }
+  int socket() const { return server_.get(); }
+
+ private:
+  coordinator::Socket client_;
+  coordinator::Socket server_;
+};
+
+TEST(ConnectionRoom, LeavesDescriptorsForWhatIsNoConnection) {
+  coordinator::ConnectionRoom room;
+  const Accepted connection(INADDR_LOOPBACK);
+  const auto descriptor = static_cast<size_t>(connection.socket());
+  EXPECT_EQ(coordinator::ConnectionsMax(100), 75U);
+  EXPECT_EQ(coordinator::ConnectionsMax(100'000), 99'800U);
+  EXPECT_TRUE(room.Admits(connection.socket(), 100'000));
+  EXPECT_FALSE(room.Admits(connection.socket(), descriptor));
+}
+
+TEST(ConnectionRoom, GivesNoAddressMoreThanHalfOnceItGetsNarrow) {
+  coordinator::ConnectionRoom room;
+  std::vector<Accepted> greedy;
+  for (int i = 0; i < 20; ++i) greedy.emplace_back(INADDR_LOOPBACK);
+  // So many that the last ones lie above three quarters of what there is room for.
+  const size_t descriptors_max = static_cast<size_t>(greedy.back().socket()) * 5 / 3;
+  const auto admitted = [&](const std::vector<Accepted>& connections) {
+    return std::count_if(connections.begin(), connections.end(), [&](const Accepted& one) {
+      return room.Admits(one.socket(), descriptors_max);
+    });
+  };
+  const auto first = admitted(greedy);
+  EXPECT_GT(first, 5);
+  EXPECT_LT(first, 20);
+  // Another address gets in all the same; and who has hung up counts no more.
+  std::vector<Accepted> others;
+  for (int i = 0; i < 3; ++i) others.emplace_back(INADDR_LOOPBACK + 1);
+  EXPECT_EQ(admitted(others), 3);
+  greedy.clear();
+  others.clear();
+  std::vector<Accepted> later;
+  later.emplace_back(INADDR_LOOPBACK);
+  EXPECT_EQ(admitted(later), 1);
 }
 
 TEST(MutualTls, OpensToCertificatesOfTheAuthorityOnly) {

@@ -22,6 +22,7 @@
 #include "base/parallel.h"
 #include "base/stopwatch.h"
 #include "coordinator/counted_store.h"
+#include "coordinator/listener.h"
 #include "coordinator/measures.h"
 #include "coordinator/process_figures.h"
 #include "coordinator/router.h"
@@ -529,6 +530,12 @@ Result<std::unique_ptr<Coordinator>> Coordinator::Start(CoordinatorOptions optio
                                       .plaintext = options.plaintext,
                                       .reflection = options.reflection};
   CHORUS_TRY(coordinator::CheckServiceOptions(service));
+  const size_t room = coordinator::ConnectionsMax(coordinator::DescriptorsMax());
+  if (options.pacing.connected_max > room) {
+    Log(log, LogLevel::kWarn, "fewer descriptors than pacing.connected_max: raise the limit",
+        {{"connected_max", options.pacing.connected_max}, {"room", room}});
+    options.pacing.connected_max = static_cast<uint32_t>(room);
+  }
   auto inside = std::make_unique<Inside>(std::move(options.signing_seed), store, clock, log);
   inside->own_thread = options.own_thread;
   CHORUS_TRY_ASSIGN(inside->router,

@@ -21,6 +21,7 @@
 
 #include "base/limits.h"
 #include "chorus/v1/service.grpc.pb.h"
+#include "coordinator/listener.h"
 #include "wire/wire.h"
 
 namespace chorus::coordinator {
@@ -365,8 +366,6 @@ size_t BuffersBytesMax() {
 void Configure(grpc::ServerBuilder& builder, const ServiceOptions& options) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kMessageBytesMax));
   builder.SetMaxSendMessageSize(static_cast<int>(limits::kMessageBytesMax));
-  // Without this a second server could share the port and take half of the clients.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A small compressed message could grow beyond every bound, and Chorus compresses nothing.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
@@ -408,21 +407,48 @@ class Reflection final : public grpc::ServerBuilderOption {
   bool wanted_;
 };
 
-// Null when the address cannot be had, or the credentials are no good.
-std::unique_ptr<grpc::Server> Listen(
+using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+// Connections come to it by `acceptor`.
+std::unique_ptr<grpc::Server> Serve(
     const ServiceOptions& options,
     const std::shared_ptr<grpc::ServerCredentials>& credentials,  // NOLINT(tidy): gRPC's own type.
-    bool reflection, Calls& calls, int& port) {
+    Calls& calls, std::unique_ptr<Acceptor>& acceptor) {
   grpc::ServerBuilder builder;
   Configure(builder, options);
-  builder.SetOption(std::make_unique<Reflection>(reflection));
+  builder.SetOption(std::make_unique<Reflection>(options.reflection));
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(std::make_unique<ForeignStreams>());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
-  builder.AddListeningPort(options.listen, credentials, &port);
+  acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&calls);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  return port > 0 ? std::move(server) : nullptr;
+  return builder.BuildAndStart();
+}
+
+std::shared_ptr<grpc::ServerCredentials> CredentialsOf(  // NOLINT(tidy): gRPC's own type.
+    const ServiceOptions& options) {
+  if (options.plaintext) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions tls(
+      options.client_ca_pem.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                    : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  tls.pem_root_certs = options.client_ca_pem;
+  tls.pem_key_cert_pairs.push_back(
+      {.private_key = options.tls_key_pem, .cert_chain = options.tls_certificate_pem});
+  return grpc::SslServerCredentials(tls);
+}
+
+// Whether gRPC can use them. A server that is handed its connections does not say so, as one with a
+// port of its own does; this one has a name on this machine alone, for a moment.
+bool AreUsable(
+    const std::shared_ptr<grpc::ServerCredentials>& credentials) {  // NOLINT(tidy): gRPC's own.
+  static std::atomic<uint64_t> tried{0};
+  const std::string name = "unix-abstract:chorus-credentials-" + std::to_string(::getpid()) + "-" +
+                           std::to_string(tried.fetch_add(1));
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(name, credentials, &port);
+  return builder.BuildAndStart() != nullptr && port > 0;
 }
 
 class GrpcService final : public Service {
@@ -432,6 +458,7 @@ class GrpcService final : public Service {
                options.plaintext ? size_t{kReadBytesMax} : kTlsBufferBytes) {}
 
   ~GrpcService() override {
+    listener_.reset();
     if (server_ == nullptr) return;
     server_->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
                                    gpr_time_from_millis(kShutdownMs, GPR_TIMESPAN)));
@@ -440,36 +467,23 @@ class GrpcService final : public Service {
   Status Start(const ServiceOptions& options) {
     // This holds for every gRPC server that this process builds from now on.
     grpc::EnableDefaultHealthCheckService(true);
-    const bool reflection = options.reflection;
-    if (options.plaintext) {
-      server_ = Listen(options, grpc::InsecureServerCredentials(), reflection, calls_, port_);
-    } else {
-      grpc::SslServerCredentialsOptions tls(
-          options.client_ca_pem.empty()
-              ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-              : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-      tls.pem_root_certs = options.client_ca_pem;
-      tls.pem_key_cert_pairs.push_back(
-          {.private_key = options.tls_key_pem, .cert_chain = options.tls_certificate_pem});
-      server_ = Listen(options, grpc::SslServerCredentials(tls), reflection, calls_, port_);
-    }
-    if (server_ != nullptr) {
-      SetServing(true);
-      return OkStatus();
-    }
-    // gRPC does not say which of the two was wrong; whether the address is free tells.
-    int free_port = 0;
-    Calls nothing([](std::string_view, const Body&, const Reply&) {}, nullptr, kTlsBufferBytes);
-    if (!options.plaintext &&
-        Listen(options, grpc::InsecureServerCredentials(), false, nothing, free_port) != nullptr)
+    CHORUS_TRY_ASSIGN(listener_, Listener::Open(options.listen));
+    const auto credentials = CredentialsOf(options);
+    if (!options.plaintext && !AreUsable(credentials))
       return InvalidArgument(
           "tls_certificate_pem and tls_key_pem are not a certificate chain and its key in PEM, or "
           "client_ca_pem is no certificate in PEM");
-    return Unavailable("cannot listen on " + options.listen +
-                       ": the port is in use, or the address is not of this machine");
+    server_ = Serve(options, credentials, calls_, acceptor_);
+    if (server_ == nullptr) return Unavailable("gRPC's server does not start");
+    SetServing(true);
+    return listener_->Start([this](int socket) {
+      Acceptor::NewConnectionParameters connection;
+      connection.fd = socket;
+      acceptor_->HandleNewConnection(&connection);
+    });
   }
 
-  int port() const override { return port_; }
+  int port() const override { return listener_->port(); }
 
   void SetServing(bool serving) override {
     grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
@@ -480,8 +494,9 @@ class GrpcService final : public Service {
 
  private:
   Calls calls_;
+  std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  std::unique_ptr<Listener> listener_;  // last: it hands connections to the others
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -11,18 +10,17 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/limits.h"
 #include "base/stopwatch.h"
+#include "coordinator/sockets.h"
 
 namespace chorus::coordinator {
 namespace {
 
-constexpr int kBacklog = 64;
 constexpr int kLookMaxMs = 500;  // how late a slow connection may be cut
 
 // What a browser may do with a page of ours: nothing but show it, and ask this listener.
@@ -38,84 +36,6 @@ constexpr std::pair<const char*, const char*> kHeaders[] = {
     {"Cache-Control", "no-store"},
     {"Connection", "close"}};
 
-struct Address {
-  std::string host = "127.0.0.1";
-  std::string port;
-};
-
-Result<Address> ParseAddress(std::string_view text) {
-  Address address;
-  const size_t colon = text.rfind(':');
-  std::string_view port = text;
-  if (colon != std::string_view::npos) {
-    port = text.substr(colon + 1);
-    std::string_view host = text.substr(0, colon);
-    if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-      host = host.substr(1, host.size() - 2);
-    }
-    if (!host.empty()) address.host = host;
-  }
-  uint32_t number = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (port.empty() || error != std::errc() || end != port.data() + port.size() || number > 65'535) {
-    std::string wrong(
-        "not an address for the web page: give HOST:PORT, for example 127.0.0.1:9447, not ");
-    return InvalidArgument(wrong.append(text));
-  }
-  address.port = port;
-  return address;
-}
-
-bool IsLoopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET) {
-    const auto* const v4 = reinterpret_cast<const sockaddr_in*>(address);
-    return ntohl(v4->sin_addr.s_addr) >> 24U == 127;
-  }
-  const auto* const v6 = reinterpret_cast<const sockaddr_in6*>(address);
-  return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
-}
-
-// A socket that listens, and where.
-struct Listening {
-  int socket = -1;
-  int port = 0;
-  bool loopback = false;
-};
-
-int PortOf(int socket) {
-  sockaddr_storage bound{};
-  socklen_t size = sizeof(bound);
-  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return 0;
-  return bound.ss_family == AF_INET ? ntohs(reinterpret_cast<const sockaddr_in&>(bound).sin_port)
-                                    : ntohs(reinterpret_cast<const sockaddr_in6&>(bound).sin6_port);
-}
-
-Result<Listening> ListenOn(const std::string& where) {
-  CHORUS_TRY_ASSIGN(const Address address, ParseAddress(where));
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (::getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found) != 0) {
-    return InvalidArgument("the web page's host \"" + address.host + "\" has no address");
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, &::freeaddrinfo);
-  Listening listening;
-  listening.socket = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  const int on = 1;  // a restart need not wait for connections that linger
-  ::setsockopt(listening.socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (listening.socket < 0 || ::bind(listening.socket, found->ai_addr, found->ai_addrlen) != 0 ||
-      ::listen(listening.socket, kBacklog) != 0) {
-    if (listening.socket >= 0) ::close(listening.socket);
-    return Unavailable("cannot serve the web page on " + where +
-                       ": the port is in use, or the address is not of this machine");
-  }
-  listening.port = PortOf(listening.socket);
-  listening.loopback = IsLoopback(found->ai_addr);
-  return listening;
-}
-
 class HttpListener final : public Web {
  public:
   HttpListener(const WebOptions& options, WebSource source)
@@ -129,18 +49,18 @@ class HttpListener final : public Web {
     if (wake_ >= 0) ::close(wake_);
   }
 
-  Status Start(const Listening& listening) {
+  Status Start(Listening listening) {
     port_ = listening.port;
     loopback_ = listening.loopback;
     wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     daemon_ = MHD_start_daemon(
         MHD_USE_EPOLL, 0, nullptr, nullptr, &HttpListener::OnRequest, this,
-        MHD_OPTION_LISTEN_SOCKET, listening.socket, MHD_OPTION_CONNECTION_LIMIT,
+        MHD_OPTION_LISTEN_SOCKET, listening.socket.get(), MHD_OPTION_CONNECTION_LIMIT,
         static_cast<unsigned>(limits::kWebConnectionsMax), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         limits::kWebRequestBytesMax, MHD_OPTION_CONNECTION_TIMEOUT,
         static_cast<unsigned>(limits::kWebIdleMax.count()), MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_NOTIFY_CONNECTION, &HttpListener::OnConnection, this, MHD_OPTION_END);
-    if (daemon_ == nullptr) ::close(listening.socket);
+    if (daemon_ != nullptr) listening.socket.Release();
     if (daemon_ == nullptr || wake_ < 0) return Unavailable("the web page's listener cannot start");
     thread_ = std::thread([this] { Run(); });
     return OkStatus();
@@ -252,8 +172,9 @@ bool IsLoopbackHost(std::string_view host) {
 
 Result<std::unique_ptr<Web>> Web::Start(const WebOptions& options, WebSource source) {
   auto listener = std::make_unique<HttpListener>(options, std::move(source));
-  CHORUS_TRY_ASSIGN(const Listening listening, ListenOn(options.listen));
-  CHORUS_TRY(listener->Start(listening));
+  CHORUS_TRY_ASSIGN(std::vector<Listening> listening,
+                    ListenOn(options.listen, {.whose = "the web page"}));
+  CHORUS_TRY(listener->Start(std::move(listening.front())));
   return std::unique_ptr<Web>(std::move(listener));
 }
 
