@@ -292,6 +292,39 @@ TEST(Audit, HasAnEntryForEachAction) {
   EXPECT_EQ(reply->entries[2].actor, world.operators[0]);
 }
 
+TEST(Audit, IsToldAPageAtATimeFromItsFirstEntryOn) {
+  Controlled world;
+  for (int i = 0; i < 251; ++i) {
+    ASSERT_THAT(world.Act(Order(Action::kPaused)), IsOk());
+    ASSERT_THAT(world.Act(Order(Action::kResumed)), IsOk());
+  }
+  const auto page = [&world](uint64_t first, uint32_t count) {
+    return world.Call<wire::AuditReply>(
+        wire::kGetAudit, wire::AuditRequest{.task = "a", .count = count, .first = first});
+  };
+  const auto numbers = [&page](uint64_t first, uint32_t count) {
+    std::vector<uint64_t> all;
+    const auto reply = page(first, count);
+    for (const AuditEntry& entry : reply->entries) all.push_back(entry.number);
+    return all;
+  };
+  const auto first = page(1, 500);
+  const auto second = page(501, 500);
+  ASSERT_THAT(first, IsOk());
+  ASSERT_THAT(second, IsOk());
+  std::vector<AuditEntry> entries = first->entries;
+  ASSERT_THAT(entries, SizeIs(500));
+  ASSERT_THAT(second->entries, SizeIs(3));
+  entries.insert(entries.end(), second->entries.begin(), second->entries.end());
+  EXPECT_EQ(entries.front().number, 1U);
+  EXPECT_THAT(VerifyAudit(first->task_sha256, entries), IsOk());
+  EXPECT_THAT(numbers(7, 2), ElementsAre(7, 8));
+  EXPECT_THAT(numbers(504, 500), IsEmpty());
+  EXPECT_THAT(numbers(UINT64_MAX, 500), IsEmpty());
+  EXPECT_THAT(numbers(0, 2), ElementsAre(502, 503)) << "the latest, where no first one is named";
+  EXPECT_THAT(page(1, 501), HasCode(Code::kInvalidArgument));
+}
+
 TEST(Audit, OutlivesItsTask) {
   Controlled world;
   ASSERT_THAT(world.Act(Order(Action::kStopped)), IsOk());

@@ -1,5 +1,5 @@
-// `chorus results` and `chorus serve --start`, run as processes over state and model files that are
-// made here.
+// `chorus results`, `chorus serve --start` and `chorus audit`, run as processes over state, model
+// files and coordinators that are made here.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -12,12 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/log.h"
+#include "chorus/audit.h"
+#include "chorus/coordinator.h"
 #include "chorus/store.h"
 #include "cli/files.h"
 #include "cli/model_file.h"
+#include "coordinator/service.h"
 #include "crypto/crypto.h"
 #include "learning/analytics.h"
 #include "matchers.h"
+#include "trust/trust.h"
 #include "wire/wire.h"
 
 extern char** environ;
@@ -262,6 +269,72 @@ TEST_F(Start, IsNothingForAnalytics) {
                   {.inputs = 1, .layers = {{.units = 2}}}, 4),
             1);
   EXPECT_THAT(output_, HasSubstr("leave out --start"));
+}
+
+// --- the audit ---
+
+class Audit : public Tool {
+ protected:
+  int Ask(int port, const std::string& contains) {
+    return Run({"audit", "--server", "127.0.0.1:" + std::to_string(port), "--plaintext", "--task",
+                "played", "--contains", contains});
+  }
+  std::string LastLine() const {
+    const size_t end = output_.rfind('\n', output_.size() - 2);
+    return end == std::string::npos ? output_ : output_.substr(end + 1);
+  }
+};
+
+TEST_F(Audit, IsCheckedFromItsFirstEntryHoweverLongItIs) {
+  const std::unique_ptr<Clock> clock = NewSystemClock();
+  const std::unique_ptr<LogSink> log = NewStderrLogSink(LogLevel::kWarn);
+  const std::unique_ptr<Store> store = NewMemoryStore();
+  const std::unique_ptr<IdentityVerifier> verifier =
+      trust::NewCertificateVerifier(crypto::Ed25519Public(Bytes(32, 2)), *clock);
+  CoordinatorOptions options;
+  options.listen = "127.0.0.1:0";
+  options.plaintext = true;
+  options.signing_seed = SecretBytes(Bytes(32, 1));
+  TaskSpec& task = options.tasks.emplace_back().task;
+  task.name = "played";
+  task.protocol = Protocol::kPlain;
+  task.model = {.inputs = 2, .layers = {{.units = 2}}};
+  const Result<std::unique_ptr<Coordinator>> coordinator =
+      Coordinator::Start(std::move(options), *store, *verifier, *clock, *log);
+  ASSERT_THAT(coordinator, IsOk());
+  for (int i = 0; i < 251; ++i) {
+    ASSERT_THAT((*coordinator)->Pause({.task = "played", .reason = "a drill"}), IsOk());
+    ASSERT_THAT((*coordinator)->Resume({.task = "played", .reason = "it is over"}), IsOk());
+  }
+  ASSERT_EQ(Ask((*coordinator)->port(), ""), 0) << LastLine();
+  EXPECT_EQ(LastLine(), "503 entries, each signed and in its place\n");
+  const size_t at = output_.find("  hash ") + 7;
+  const std::string first = output_.substr(at, output_.find('\n', at) - at);
+  EXPECT_EQ(Ask((*coordinator)->port(), first), 0) << LastLine();
+  EXPECT_EQ(Ask((*coordinator)->port(), std::string(64, '0')), 1);
+  EXPECT_NE(output_.find("does not contain"), std::string::npos) << LastLine();
+}
+
+TEST_F(Audit, IsNotWholeWithoutItsFirstEntries) {
+  wire::AuditReply reply;
+  for (uint64_t number = 1; number <= 3; ++number) {
+    AuditEntry entry;
+    entry.number = number;
+    entry.action = AuditEntry::Action::kPaused;
+    if (number > 1) entry.previous = AuditHash(reply.task_sha256, reply.entries.back());
+    SignAudit(reply.task_sha256, Bytes(32, 3), entry);
+    reply.entries.push_back(entry);
+  }
+  reply.entries.erase(reply.entries.begin());
+  const auto answer = [&reply](std::string_view, const coordinator::Body&,
+                               const coordinator::Reply& to) { to(wire::Encode(reply)); };
+  const auto service =
+      coordinator::Service::Start({.listen = "127.0.0.1:0", .plaintext = true}, answer);
+  ASSERT_THAT(service, IsOk());
+  const std::string last = ToHex(AuditHash(reply.task_sha256, reply.entries.back()));
+  EXPECT_EQ(Ask((*service)->port(), last), 1);
+  EXPECT_THAT(output_, HasSubstr("entries from 1 on, the coordinator begins with 2"));
+  EXPECT_THAT(output_, Not(HasSubstr("each signed")));
 }
 
 }  // namespace

@@ -195,6 +195,7 @@ void ReadAll(Transaction& transaction, Answers& answers) {
     answers.Add(transaction.LatestRounds({task}, 5));
     answers.Add(transaction.ListEvidence({task}, 6));
     answers.Add(transaction.ListAudit({task}, 2));
+    answers.Add(transaction.AuditFrom({task}, 2, 2));
     for (uint64_t round = 0; round < 8; ++round) answers.Add(transaction.CohortsOf({task}, round));
   }
   for (uint8_t model = 0; model < 6; ++model) {

@@ -411,6 +411,21 @@ TYPED_TEST(EveryStore, KeepsTheAuditInOrderAndWithoutAGap) {
   EXPECT_EQ(latest[1].previous, expected.previous);
   EXPECT_EQ(latest[1].signature, expected.signature);
   EXPECT_THAT(list(100), SizeIs(3));
+  const auto numbers = [&](uint64_t first, uint32_t count) {
+    std::vector<uint64_t> all;
+    for (const AuditEntry& entry :
+         Read<std::vector<AuditEntry>>(store, [&](Transaction& transaction) {
+           return transaction.AuditFrom(kTask, first, count);
+         })) {
+      all.push_back(entry.number);
+    }
+    return all;
+  };
+  EXPECT_THAT(numbers(0, 5), ElementsAre(1, 2, 3));
+  EXPECT_THAT(numbers(2, 1), ElementsAre(2));
+  EXPECT_THAT(numbers(2, 5), ElementsAre(2, 3));
+  EXPECT_THAT(numbers(4, 5), IsEmpty());
+  EXPECT_THAT(numbers(UINT64_MAX, 5), IsEmpty());
 }
 
 TYPED_TEST(EveryStore, RemembersProcessesUntilTheyAreDropped) {

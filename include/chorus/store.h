@@ -161,6 +161,9 @@ class Transaction {
   virtual Status PutAudit(const TaskId& task, const AuditEntry& entry) = 0;
   // The latest `count`, descending.
   virtual Result<std::vector<AuditEntry>> ListAudit(const TaskId& task, uint32_t count) = 0;
+  // Those numbered `first` and up, ascending, at most `count`.
+  virtual Result<std::vector<AuditEntry>> AuditFrom(const TaskId& task, uint64_t first,
+                                                    uint32_t count) = 0;
 
   // Time that all who use the store agree on, for leases: milliseconds since an arbitrary start. It
   // may go back by as much as the clock of the store's machine does.

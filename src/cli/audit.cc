@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,6 +19,9 @@
 
 namespace chorus::cli {
 namespace {
+
+// As many as are read: an audit has one entry for each thing that somebody did.
+constexpr size_t kEntriesMax = 100'000;
 
 std::string Describe(const AuditEntry& entry) {
   switch (entry.action) {
@@ -49,6 +53,32 @@ std::string UtcOf(int64_t unix_seconds) {
   return text;
 }
 
+void Print(const AuditEntry& entry, const std::string& hash) {
+  std::printf("%llu  %s  %s\n  by   %s\n  hash %s\n%s%s%s",
+              static_cast<unsigned long long>(entry.number), UtcOf(entry.unix_seconds).c_str(),
+              Describe(entry).c_str(), ToHex(entry.actor).c_str(), hash.c_str(),
+              entry.reason.empty() ? "" : "  ", entry.reason.c_str(),
+              entry.reason.empty() ? "" : "\n");
+}
+
+// Nobody but `actors` may have acted; none are named: anybody.
+chorus::Status CheckActor(const AuditEntry& entry, const std::vector<PublicKey>& actors) {
+  if (actors.empty() || std::find(actors.begin(), actors.end(), entry.actor) != actors.end()) {
+    return OkStatus();
+  }
+  return DataLoss("audit entry " + std::to_string(entry.number) +
+                  " is by somebody else than --actor says");
+}
+
+// No store drops entries; an old coordinator, asked for a first one, shows the latest all the same.
+chorus::Status CheckStart(const wire::AuditReply& page, uint64_t first) {
+  if (page.entries.empty() || page.entries.front().number == first) return OkStatus();
+  return DataLoss("asked for audit entries from " + std::to_string(first) +
+                  " on, the coordinator begins with " +
+                  std::to_string(page.entries.front().number) +
+                  ": it keeps some back, or its version can show the latest only");
+}
+
 class ShowAudit final : public Command {
  public:
   explicit ShowAudit(CLI::App& tool)
@@ -71,25 +101,30 @@ class ShowAudit final : public Command {
       actors.push_back(actor);
     }
     CHORUS_TRY_ASSIGN(const Remote remote, Remote::Connect(remote_));
-    CHORUS_TRY_ASSIGN(const wire::AuditReply audit,
-                      remote.Audit({.task = task_, .count = limits::kAuditEntriesMax}));
     bool found = contains_.empty();
-    for (const AuditEntry& entry : audit.entries) {
-      const std::string hash = ToHex(AuditHash(audit.task_sha256, entry));
-      found = found || hash == contains_;
-      std::printf("%llu  %s  %s\n  by   %s\n  hash %s\n%s%s%s",
-                  static_cast<unsigned long long>(entry.number), UtcOf(entry.unix_seconds).c_str(),
-                  Describe(entry).c_str(), ToHex(entry.actor).c_str(), hash.c_str(),
-                  entry.reason.empty() ? "" : "  ", entry.reason.c_str(),
-                  entry.reason.empty() ? "" : "\n");
-      if (!actors.empty() && std::find(actors.begin(), actors.end(), entry.actor) == actors.end()) {
-        return DataLoss("audit entry " + std::to_string(entry.number) +
-                        " is by somebody else than --actor says");
+    size_t count = 0;
+    // A page, after the last entry of the page before it, which it must follow.
+    std::vector<AuditEntry> chain;
+    for (bool more = true; more;) {
+      CHORUS_TRY_ASSIGN(
+          wire::AuditReply page,
+          remote.Audit({.task = task_, .count = limits::kAuditEntriesMax, .first = count + 1}));
+      for (const AuditEntry& entry : page.entries) {
+        const std::string hash = ToHex(AuditHash(page.task_sha256, entry));
+        found = found || hash == contains_;
+        Print(entry, hash);
+        CHORUS_TRY(CheckActor(entry, actors));
       }
+      CHORUS_TRY(CheckStart(page, count + 1));
+      more = page.entries.size() == limits::kAuditEntriesMax;
+      count += page.entries.size();
+      if (count > kEntriesMax) return ResourceExhausted("the audit has too many entries to check");
+      std::move(page.entries.begin(), page.entries.end(), std::back_inserter(chain));
+      CHORUS_TRY(VerifyAudit(page.task_sha256, chain));
+      if (!chain.empty()) chain.erase(chain.begin(), chain.end() - 1);
     }
-    CHORUS_TRY(VerifyAudit(audit.task_sha256, audit.entries));
     if (!found) return DataLoss("the audit does not contain the entry of --contains any more");
-    std::printf("%zu entries, each signed and in its place\n", audit.entries.size());
+    std::printf("%zu entries, each signed and in its place\n", count);
     return OkStatus();
   }
 

@@ -207,6 +207,13 @@ Result<std::vector<AuditEntry>> MemoryTransaction::ListAudit(const TaskId& task,
   return ValuesOf(found->second.rbegin(), found->second.rend(), count);
 }
 
+Result<std::vector<AuditEntry>> MemoryTransaction::AuditFrom(const TaskId& task, uint64_t first,
+                                                             uint32_t count) {
+  const auto found = content_.audit.find(task);
+  if (found == content_.audit.end()) return std::vector<AuditEntry>();
+  return ValuesOf(found->second.lower_bound(first), found->second.end(), count);
+}
+
 // --- processes ---
 
 Status MemoryTransaction::PutProcess(const ProcessRecord& process) {

@@ -361,11 +361,15 @@ Result<Bytes> Router::GetAudit(BytesView request) {
     CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, transaction.FindTask(id));
     if (!record) return NotFound("this coordinator's store has no task of this name");
     reply.task_sha256 = crypto::Sha256(record->spec);
+    if (asked.first != 0) {
+      CHORUS_TRY_ASSIGN(reply.entries, transaction.AuditFrom(id, asked.first, asked.count));
+      return OkStatus();
+    }
     CHORUS_TRY_ASSIGN(reply.entries, transaction.ListAudit(id, asked.count));
+    std::reverse(reply.entries.begin(), reply.entries.end());
     return OkStatus();
   };
   CHORUS_TRY(parts_.store->RunTransaction("audit", list));
-  std::reverse(reply.entries.begin(), reply.entries.end());
   return wire::Encode(reply);
 }
 

@@ -130,6 +130,8 @@ Result<std::vector<T>> List(SqlSession& session, const char* sql,
   "round, state, code, reason, model, invited, contributors, refused, dropouts, bytes_up,"     \
   " bytes_down, duration_ms, examples, loss, accuracy, evaluated, cohorts, cohorts_committed," \
   " answers, result"
+#define CHORUS_AUDIT_COLUMNS \
+  "number, unix_seconds, action, actor, round, model, priority, reason, previous, signature"
 
 }  // namespace
 
@@ -374,9 +376,18 @@ Status SqlTransaction::PutAudit(const TaskId& task, const AuditEntry& entry) {
 
 Result<std::vector<AuditEntry>> SqlTransaction::ListAudit(const TaskId& task, uint32_t count) {
   return List(session_,
-              "SELECT number, unix_seconds, action, actor, round, model, priority, reason,"
-              " previous, signature FROM audit WHERE task = $1 ORDER BY number DESC LIMIT $2",
+              "SELECT " CHORUS_AUDIT_COLUMNS
+              " FROM audit WHERE task = $1 ORDER BY number DESC LIMIT $2",
               {task, uint64_t{count}}, ReadAudit);
+}
+
+Result<std::vector<AuditEntry>> SqlTransaction::AuditFrom(const TaskId& task, uint64_t first,
+                                                          uint32_t count) {
+  if (first > INT64_MAX) return std::vector<AuditEntry>();
+  return List(session_,
+              "SELECT " CHORUS_AUDIT_COLUMNS
+              " FROM audit WHERE task = $1 AND number >= $2 ORDER BY number LIMIT $3",
+              {task, first, uint64_t{count}}, ReadAudit);
 }
 
 // --- processes ---

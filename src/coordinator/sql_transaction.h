@@ -101,6 +101,8 @@ class SqlTransaction final : public Transaction {
   Status DropOldModels(const TaskId& task, uint32_t kept) override;
   Status PutAudit(const TaskId& task, const AuditEntry& entry) override;
   Result<std::vector<AuditEntry>> ListAudit(const TaskId& task, uint32_t count) override;
+  Result<std::vector<AuditEntry>> AuditFrom(const TaskId& task, uint64_t first,
+                                            uint32_t count) override;
   Result<Time> Now() override;
   Status PutProcess(const ProcessRecord& process) override;
   Result<std::vector<ProcessRecord>> Processes() override;

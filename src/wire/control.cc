@@ -91,6 +91,7 @@ Bytes Encode(const AuditRequest& message) {
   v1::AuditRequest proto;
   proto.set_task(CleanText(message.task, kNameBytesMax));
   proto.set_count(message.count);
+  proto.set_first(message.first);
   return Serialize(proto);
 }
 template <>
@@ -98,7 +99,9 @@ Result<AuditRequest> Decode(BytesView bytes) {
   v1::AuditRequest proto;
   CHORUS_TRY(Parse(bytes, limits::kMessageBytesMax, proto));
   CHORUS_TRY(AtMost(proto.count(), limits::kAuditEntriesMax, "count"));
-  return AuditRequest{.task = CleanText(proto.task(), kNameBytesMax), .count = proto.count()};
+  return AuditRequest{.task = CleanText(proto.task(), kNameBytesMax),
+                      .count = proto.count(),
+                      .first = proto.first()};
 }
 
 template <>

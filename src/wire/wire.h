@@ -204,7 +204,8 @@ struct ControlRequest {
 struct ControlReply {};
 struct AuditRequest {
   std::string task;
-  uint32_t count = 0;  // of the latest entries
+  uint32_t count = 0;  // of the entries from `first` on, or without it of the latest
+  uint64_t first = 0;  // 0: none is named
 };
 struct AuditReply {
   Digest task_sha256{};                  // of its bytes as published: what AuditWords are for
