@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -105,7 +107,6 @@ struct ServeOptions {
 // A task beside the first: what is told of it.
 struct Companion {
   TaskSpec task;
-  uint64_t committed = 0;
   bool complete = false;
 };
 
@@ -126,13 +127,15 @@ class Run {
  private:
   Result<CoordinatorOptions> MakeOptions() const;
   Status Resume(Store& store);
-  Status Loop(Coordinator& coordinator, const Clock& clock, Door& door);
+  void Loop(Coordinator& coordinator, const Clock& clock, Door& door);
   Status CheckOptions() const;
-  Status Tell(const CoordinatorEvent& event, const Coordinator& coordinator);
-  Status TellCompanion(const CoordinatorEvent& event);
-  Status TellChange(const CoordinatorEvent& event);
+  // What only tells cannot fail: no task ends because there is nothing good to say of one.
+  void Tell(const CoordinatorEvent& event, const Coordinator& coordinator);
+  void TellCompanion(const CoordinatorEvent& event);
+  void TellChange(const CoordinatorEvent& event);
+  Companion* FindCompanion(const std::string& name);
   bool all_complete() const;
-  Status TellRound(const RoundReport& round, const Coordinator& coordinator);
+  void TellRound(const RoundReport& round, const Coordinator& coordinator);
   void CountTraffic(const RoundReport& round);
   Status Conclude();
 
@@ -259,24 +262,23 @@ Status Run::Serve() {
   if (coordinator->web_port() != 0) {
     screen_.Line("web page and metrics on port " + std::to_string(coordinator->web_port()));
   }
-  CHORUS_TRY(Loop(*coordinator, *clock, door));
+  Loop(*coordinator, *clock, door);
   return Conclude();
 }
 
-Status Run::Loop(Coordinator& coordinator, const Clock& clock, Door& door) {
+void Run::Loop(Coordinator& coordinator, const Clock& clock, Door& door) {
   std::optional<Time> leave_at;
   while (!stop_requested()) {
     if (const Status looked = door.Look(clock.Now()); !looked.ok()) {
       screen_.Line("trouble: " + looked.message());
     }
     for (const CoordinatorEvent& event : coordinator.Poll(kStopLatency)) {
-      CHORUS_TRY(Tell(event, coordinator));
+      Tell(event, coordinator);
     }
     if (!all_complete() || !options_.until_complete) continue;
     if (!leave_at.has_value()) leave_at = clock.Now() + kFarewell;
     if (clock.Now() >= *leave_at) break;
   }
-  return OkStatus();
 }
 
 bool Run::all_complete() const {
@@ -284,72 +286,84 @@ bool Run::all_complete() const {
                                   [](const auto& entry) { return entry.second.complete; });
 }
 
-// Events of another task than the first: one that the command names, or that an operator has added.
-Status Run::TellCompanion(const CoordinatorEvent& event) {
-  auto found = companions_.find(event.task);
-  if (found == companions_.end()) {
-    CHORUS_TRY_ASSIGN(const std::optional<TaskRecord> record, FindTask(*store_, event.task));
-    if (!record) return OkStatus();
-    CHORUS_TRY_ASSIGN(TaskSpec task, wire::DecodeTask(record->spec));
-    found = companions_.emplace(event.task, Companion{.task = std::move(task)}).first;
+// A task beside the first: one that the command names or, read from the store when it is first told
+// of, one that an operator has added. Null when it cannot be read.
+Companion* Run::FindCompanion(const std::string& name) {
+  if (const auto found = companions_.find(name); found != companions_.end()) return &found->second;
+  const Result<std::optional<TaskRecord>> record = FindTask(*store_, name);
+  if (!record.ok() || !record->has_value()) return nullptr;
+  Result<TaskSpec> task = wire::DecodeTask((*record)->spec);
+  if (!task.ok()) return nullptr;
+  return &companions_.emplace(name, Companion{.task = *std::move(task)}).first->second;
+}
+
+void Run::TellCompanion(const CoordinatorEvent& event) {
+  // The store is not asked: it may be what the trouble is about.
+  if (event.kind == CoordinatorEvent::Kind::kTrouble) {
+    screen_.Line(event.task + ": trouble: " + event.trouble.message() + "; trying again");
+    return;
   }
-  Companion& companion = found->second;
+  Companion* const companion = FindCompanion(event.task);
   if (event.kind == CoordinatorEvent::Kind::kTaskComplete) {
-    companion.complete = true;
+    if (companion != nullptr) companion->complete = true;
     screen_.Line("task " + event.task + " is complete");
   } else if (event.kind == CoordinatorEvent::Kind::kRoundEnded) {
     CountTraffic(event.round);
-    if (event.round.state == RoundState::kCommitted) ++companion.committed;
-    const auto steps = aggregation::StepNames(companion.task.protocol, companion.task.secagg.graph);
+    std::span<const std::string_view> steps;
+    if (companion != nullptr) {
+      steps = aggregation::StepNames(companion->task.protocol, companion->task.secagg.graph);
+    }
     screen_.Line(event.task + ": " + RoundLine(event.round, steps, std::nullopt));
-  } else if (event.kind == CoordinatorEvent::Kind::kTrouble) {
-    screen_.Line(event.task + ": trouble: " + event.trouble.message() + "; trying again");
   }
-  return OkStatus();
 }
 
-Status Run::TellChange(const CoordinatorEvent& event) {
+void Run::TellChange(const CoordinatorEvent& event) {
   const char* mode = event.mode == TaskMode::kPaused    ? "paused"
                      : event.mode == TaskMode::kStopped ? "stopped"
                                                         : "running";
   screen_.Line("task " + event.task + " was changed, see chorus audit: it is " + mode);
-  return OkStatus();
 }
 
-Status Run::Tell(const CoordinatorEvent& event, const Coordinator& coordinator) {
+void Run::Tell(const CoordinatorEvent& event, const Coordinator& coordinator) {
   if (event.kind == CoordinatorEvent::Kind::kTaskChanged) return TellChange(event);
   if (event.task != task_.name) return TellCompanion(event);
   const std::string round = "round " + std::to_string(event.round.round) + ": ";
   switch (event.kind) {
     case CoordinatorEvent::Kind::kRoundBegan:
       screen_.Progress(round + "training, " + std::to_string(event.round.invited) + " invited");
-      return OkStatus();
+      break;
     case CoordinatorEvent::Kind::kStepClosed:
       screen_.Progress(round + event.step + ", " + std::to_string(event.answered) + " of " +
                        std::to_string(event.asked) + " answered");
-      return OkStatus();
+      break;
     case CoordinatorEvent::Kind::kRoundEnded:
-      return TellRound(event.round, coordinator);
+      TellRound(event.round, coordinator);
+      break;
     case CoordinatorEvent::Kind::kTaskComplete:
       complete_ = true;
-      return OkStatus();
+      break;
     case CoordinatorEvent::Kind::kTrouble:
       screen_.Line("trouble: " + event.trouble.message() + "; trying again");
-      return OkStatus();
+      break;
     case CoordinatorEvent::Kind::kTaskChanged:
-      return OkStatus();
+      break;
   }
-  return OkStatus();
 }
 
-Status Run::TellRound(const RoundReport& round, const Coordinator& coordinator) {
+void Run::TellRound(const RoundReport& round, const Coordinator& coordinator) {
   std::optional<Measured> measured;
   CountTraffic(round);
   if (round.state == RoundState::kCommitted) {
     ++committed_;
     if (evaluator_.has_value()) {
-      CHORUS_TRY_ASSIGN(measured, evaluator_->Measure(coordinator.CurrentWeights(task_.name)));
-      curve_.push_back({round.round, measured->accuracy});
+      const Result<Measured> result = evaluator_->Measure(coordinator.CurrentWeights(task_.name));
+      if (result.ok()) {
+        measured = *result;
+        curve_.push_back({round.round, measured->accuracy});
+      } else {
+        screen_.Line("trouble: the model of round " + std::to_string(round.round) +
+                     " cannot be measured: " + result.status().message());
+      }
     } else if (round.evaluated > 0) {
       curve_.push_back({round.round, round.accuracy});
     }
@@ -357,7 +371,6 @@ Status Run::TellRound(const RoundReport& round, const Coordinator& coordinator) 
   screen_.Line(
       (companions_.empty() ? std::string() : task_.name + ": ") +
       RoundLine(round, aggregation::StepNames(task_.protocol, task_.secagg.graph), measured));
-  return OkStatus();
 }
 
 void Run::CountTraffic(const RoundReport& round) {
