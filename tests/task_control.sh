@@ -32,10 +32,10 @@ cohort { minimum: 5 target: 5 maximum: 6 }
 TASK
 done
 
-serve() {
+serve() {  # OPTIONS...
   rm -f "$work/port"
   "$chorus" serve --task "$work/first.task" --task "$work/second.task" --operator "$work/alice.pub" \
-    --keys "$work/keys" --state "$work/state" --listen 127.0.0.1:0 --port-file "$work/port" >>"$work/serve.log" 2>&1 &
+    --keys "$work/keys" --state "$work/state" --listen 127.0.0.1:0 --port-file "$work/port" "$@" >>"$work/serve.log" 2>&1 &
   server=$!
   tries=0
   until [ -s "$work/port" ]; do
@@ -83,4 +83,21 @@ expect 'second  *stopped  *5' "$chorus" task list $to
 expect '3 entries, each signed' "$chorus" audit $to --task second --contains "$hash"
 expect 'does not contain' "$chorus" audit $to --task first --contains "$hash"
 if order resume --task second; then fail "resumed after a stop"; fi
+
+# Where a certificate is asked for, operators and watchers show one as clients do.
+"$chorus" keys client --dir "$work/keys" --count 1 --tls >/dev/null
+kill "$server"
+wait "$server" 2>/dev/null || true
+serve --client-ca "$work/keys/tls-authority.pem"
+for command in "task list" "audit --task first" "status"; do
+  if "$chorus" $command $to >"$work/out.log" 2>&1; then fail "$command is answered without a certificate"; fi
+done
+if order pause --task first; then fail "an order without a certificate is obeyed"; fi
+shown=$work/keys/clients/client-000/tls-client
+to="$to --tls-certificate $shown.pem --tls-key $shown.key"
+expect 'first  *running' "$chorus" task list $to
+expect '3 entries, each signed' "$chorus" audit $to --task first
+expect 'task first' "$chorus" status $to
+order pause --task first || fail "an order with a certificate"
+expect 'requires --tls-key' "$chorus" status --server 127.0.0.1:1 --tls-certificate "$shown.pem"
 echo "operators are obeyed, strangers are not"

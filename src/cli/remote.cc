@@ -28,17 +28,34 @@ void AddRemoteOptions(CLI::App& app, RemoteOptions& options) {
                      "the system trusts.");
   CLI::Option* const plaintext =
       app.add_flag("--plaintext", options.plaintext, "Connect without TLS.");
+  CLI::Option* const certificate =
+      app.add_option("--tls-certificate", options.tls_certificate,
+                     "Certificate to show to a coordinator that runs with --client-ca (PEM file): "
+                     "a tls-client.pem of `keys client --tls`, or another of that authority.");
+  CLI::Option* const key =
+      app.add_option("--tls-key", options.tls_key, "The certificate's private key (PEM file).");
+  certificate->needs(key)->excludes(plaintext);
+  key->needs(certificate)->excludes(plaintext);
   authority->excludes(plaintext);
 }
 
-Result<Remote> Remote::Connect(const RemoteOptions& options) {
+Result<std::unique_ptr<Transport>> TransportTo(const RemoteOptions& options) {
   client::GrpcTransportOptions transport;
   transport.server = options.server;
   transport.plaintext = options.plaintext;
   if (!options.tls_authority.empty()) {
     CHORUS_TRY_ASSIGN(transport.tls_roots_pem, ReadText(options.tls_authority));
   }
-  return Remote(client::NewGrpcTransport(std::move(transport)));
+  if (!options.tls_certificate.empty()) {
+    CHORUS_TRY_ASSIGN(transport.tls_certificate_pem, ReadText(options.tls_certificate));
+    CHORUS_TRY_ASSIGN(transport.tls_key_pem, ReadText(options.tls_key));
+  }
+  return client::NewGrpcTransport(std::move(transport));
+}
+
+Result<Remote> Remote::Connect(const RemoteOptions& options) {
+  CHORUS_TRY_ASSIGN(std::unique_ptr<Transport> transport, TransportTo(options));
+  return Remote(std::move(transport));
 }
 
 Result<wire::StatusReply> Remote::Status(const wire::StatusRequest& request) const {

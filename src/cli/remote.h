@@ -17,10 +17,15 @@ namespace chorus::cli {
 struct RemoteOptions {
   std::string server;
   std::string tls_authority;
+  std::string tls_certificate;
+  std::string tls_key;
   bool plaintext = false;
 };
-// Adds --server, --tls-authority and --plaintext.
+// Adds --server, --tls-authority, --tls-certificate, --tls-key and --plaintext.
 void AddRemoteOptions(CLI::App& app, RemoteOptions& options);
+// To the coordinator that the options name; it is not called yet. Fails when a file of theirs
+// cannot be read.
+Result<std::unique_ptr<Transport>> TransportTo(const RemoteOptions& options);
 
 // Makes the calls of a tool: one at a time.
 class Remote {

@@ -11,10 +11,9 @@
 #include "base/limits.h"
 #include "chorus/host.h"
 #include "cli/command.h"
-#include "cli/files.h"
+#include "cli/remote.h"
 #include "cli/status_view.h"
 #include "cli/status_watch.h"
-#include "client/grpc_transport.h"
 #include "wire/wire.h"
 
 namespace chorus::cli {
@@ -27,13 +26,7 @@ class ShowStatus final : public Command {
  public:
   explicit ShowStatus(CLI::App& tool)
       : app_(*tool.add_subcommand("status", "Show a coordinator's task and its rounds.")) {
-    app_.add_option("--server", server_, "HOST:PORT of the coordinator.")->required();
-    CLI::Option* const authority =
-        app_.add_option("--tls-authority", tls_authority_,
-                        "Certificate that signed the coordinator's (PEM file). Default: those "
-                        "that the system trusts.");
-    CLI::Option* const plaintext = app_.add_flag("--plaintext", plaintext_, "Connect without TLS.");
-    authority->excludes(plaintext);
+    AddRemoteOptions(app_, remote_);
     app_.add_option("--rounds", rounds_, "How many of the last rounds to show.")
         ->check(CLI::Range(0U, limits::kStatusRoundsMax))
         ->capture_default_str();
@@ -45,15 +38,9 @@ class ShowStatus final : public Command {
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    client::GrpcTransportOptions options;
-    options.server = server_;
-    options.plaintext = plaintext_;
-    if (!tls_authority_.empty()) {
-      CHORUS_TRY_ASSIGN(options.tls_roots_pem, ReadText(tls_authority_));
-    }
-    const std::unique_ptr<Transport> transport = client::NewGrpcTransport(std::move(options));
+    CHORUS_TRY_ASSIGN(const std::unique_ptr<Transport> transport, TransportTo(remote_));
     if (watch_) {
-      return WatchStatus(server_, [&] {
+      return WatchStatus(remote_.server, [&] {
         Result<wire::StatusReply> reply = AskForRounds(*transport, kWatchRounds);
         if (reply.ok()) deadline_ = kWatchDeadline;
         return reply;
@@ -94,10 +81,8 @@ class ShowStatus final : public Command {
   }
 
   CLI::App& app_;
-  std::string server_;
+  RemoteOptions remote_;
   std::string task_;
-  std::string tls_authority_;
-  bool plaintext_ = false;
   uint32_t rounds_ = 10;
   bool watch_ = false;
   std::chrono::milliseconds deadline_ = limits::kCallDeadline;
