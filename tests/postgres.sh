@@ -115,7 +115,7 @@ postgres_kill
 await "the coordinator does not say what troubles the task" grep -q '^added: trouble: .*; trying again' "$work/serve.log"
 await "the coordinator does not say what troubles its first task" grep -q '^trouble: .*; trying again' "$work/serve.log"
 postgres_again || fail "PostgreSQL does not start again"
-await "the coordinator does not go on once PostgreSQL is back" order resume --task added
+await "the coordinator does not go on once PostgreSQL is back" order priority --task added --priority 2
 stop
 grep -q 'stopped before all tasks were complete\|stopped after 0 of 3 rounds' "$work/serve.log" ||
   fail "the coordinator ended otherwise than it was told to"
