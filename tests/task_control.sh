@@ -7,8 +7,9 @@ set -eu
 chorus=$1
 work=$(mktemp -d)
 server=
+member=
 cleanup() {
-  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  for pid in $server $member; do kill "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
   rm -rf "$work"
 }
@@ -84,7 +85,7 @@ expect '3 entries, each signed' "$chorus" audit $to --task second --contains "$h
 expect 'does not contain' "$chorus" audit $to --task first --contains "$hash"
 if order resume --task second; then fail "resumed after a stop"; fi
 
-# Where a certificate is asked for, operators and watchers show one as clients do.
+# Where a certificate is asked for, operators, watchers and committees show one as clients do.
 "$chorus" keys client --dir "$work/keys" --count 1 --tls >/dev/null
 kill "$server"
 wait "$server" 2>/dev/null || true
@@ -100,4 +101,15 @@ expect '3 entries, each signed' "$chorus" audit $to --task first
 expect 'task first' "$chorus" status $to
 order pause --task first || fail "an order with a certificate"
 expect 'requires --tls-key' "$chorus" status --server 127.0.0.1:1 --tls-certificate "$shown.pem"
+"$chorus" keys committee --dir "$work/keys" --members 3 --tls >/dev/null
+"$chorus" committee --keys "$work/keys/committee/member-001" --server "127.0.0.1:$(cat "$work/port")" >"$work/member.log" 2>&1 &
+member=$!
+tries=0
+until grep -q '^connected' "$work/member.log"; do
+  tries=$((tries + 1))
+  [ $tries -le 300 ] || fail "a committee's member with a certificate does not connect"
+  sleep 0.1
+done
+kill "$member"
+wait "$member" 2>/dev/null || true
 echo "operators are obeyed, strangers are not"

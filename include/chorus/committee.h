@@ -21,6 +21,9 @@ struct CommitteeOptions {
   std::string server;  // host:port of the coordinator; several as in ClientOptions
   std::string
       tls_roots_pem;  // the certificate authority that signed the coordinator's TLS certificate
+  // Its own certificate and key, PEM, where the coordinator asks for one (mutual TLS).
+  std::string tls_certificate_pem = {};
+  std::string tls_key_pem = {};
   bool plaintext = false;     // connect without TLS
   PublicKey coordinator{};    // pinned: tasks and session parameters must be signed by it
   SecretBytes identity_seed;  // the Ed25519 seed (32 bytes) of an identity that tasks name

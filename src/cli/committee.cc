@@ -42,6 +42,8 @@ class Committee final : public Command {
     options.server = server_;
     options.plaintext = plaintext_;
     options.tls_roots_pem = std::move(keys.tls_roots_pem);
+    options.tls_certificate_pem = std::move(keys.tls_certificate_pem);
+    options.tls_key_pem = std::move(keys.tls_key_pem);
     options.coordinator = keys.coordinator;
     options.identity_seed = std::move(keys.identity_seed);
     options.certificate = std::move(keys.certificate);

@@ -248,11 +248,13 @@ class KeysCommittee final : public Command {
     app_.add_option("--days", days_, "How long the certificates are valid.")
         ->check(CLI::Range(1U, kDaysMax))
         ->capture_default_str();
+    app_.add_flag("--tls", tls_,
+                  "Give each a TLS certificate too, for a coordinator with --client-ca.");
   }
   CLI::App& app() override { return app_; }
 
   Status Run() override {
-    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_, /*tls=*/false));
+    CHORUS_TRY_ASSIGN(PartyMaker maker, PartyMaker::Load(dir_, days_, tls_));
     const std::string parent = dir_ + "/committee";
     CHORUS_TRY(RefuseExisting(parent, "move it away to make another committee"));
     std::string task = "one_shot {\n";
@@ -273,6 +275,7 @@ class KeysCommittee final : public Command {
   std::string dir_;
   uint32_t members_ = 0;
   uint32_t days_ = 365;
+  bool tls_ = false;
 };
 
 class KeysOperator final : public Command {

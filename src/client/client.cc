@@ -395,6 +395,8 @@ struct client::Starter {
     ClientOptions common;
     common.server = std::move(options.server);
     common.tls_roots_pem = std::move(options.tls_roots_pem);
+    common.tls_certificate_pem = std::move(options.tls_certificate_pem);
+    common.tls_key_pem = std::move(options.tls_key_pem);
     common.plaintext = options.plaintext;
     common.coordinator = options.coordinator;
     common.identity_seed = std::move(options.identity_seed);
