@@ -231,7 +231,13 @@ TEST_F(PostgresStore, TellsTheFunctionsOwnRefusal) {
 // Stands between a store and the server, and breaks the connection at a commit.
 class Wire {
  public:
-  enum class Break { kNever, kBeforeTheServerHears, kBeforeTheStoreHears, kServerHearsLate };
+  enum class Break {
+    kNever,
+    kBeforeTheServerHears,
+    kBeforeTheStoreHears,
+    kBeforeTheStoreHearsAndForGood,  // nobody gets through any more, until Mend
+    kServerHearsLate
+  };
 
   Wire() {
     const std::string uri = PostgresUri();
@@ -259,7 +265,12 @@ class Wire {
     const size_t at = uri.find('@');
     return uri.substr(0, at) + "@127.0.0.1:" + std::to_string(port_) + "/postgres";
   }
-  void Set(Break at) { break_ = at; }
+  // At the next commit, and at the one after that.
+  void Set(Break at, Break then = Break::kNever) {
+    then_ = then;
+    break_ = at;
+  }
+  void Mend() { down_ = false; }
   int broken() const { return broken_; }
 
  private:
@@ -278,6 +289,10 @@ class Wire {
     while (!stop_) {
       if (!Readable(listener_)) continue;
       const int store = accept(listener_, nullptr, nullptr);
+      if (down_) {
+        close(store);
+        continue;
+      }
       const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
       sockaddr_in address = Loopback(server_port_);
       EXPECT_EQ(connect(server, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
@@ -320,14 +335,15 @@ class Wire {
   // Breaks the connection if `bytes` are the commit that it is to break at.
   bool BreaksAt(std::string_view bytes, int store, int server) {
     if (bytes.find("COMMIT") == std::string_view::npos) return false;
-    const Break at = break_.exchange(Break::kNever);
+    const Break at = break_.exchange(then_.exchange(Break::kNever));
     if (at == Break::kNever) return false;
     ++broken_;
     std::string buffer(size_t{1} << 16U, '\0');
-    if (at == Break::kBeforeTheStoreHears) {
+    if (at == Break::kBeforeTheStoreHears || at == Break::kBeforeTheStoreHearsAndForGood) {
       Send(server, bytes);
       Receive(server, buffer);
     }
+    down_ = at == Break::kBeforeTheStoreHearsAndForGood;
     close(store);
     if (at == Break::kServerHearsLate) {
       // Long enough for the store to come back and ask; the server holds the transaction open.
@@ -346,7 +362,9 @@ class Wire {
   int listener_ = -1;
   int port_ = 0;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> down_{false};
   std::atomic<Break> break_{Break::kNever};
+  std::atomic<Break> then_{Break::kNever};
   std::atomic<int> broken_{0};
   std::thread accepting_;
   std::vector<std::thread> carrying_;  // used by the accepting thread until that has ended
@@ -368,6 +386,24 @@ TEST_F(PostgresStore, FindsOutWhetherACommitWasDoneWhenItsAnswerIsLost) {
     }
   }
   EXPECT_EQ(wire.broken(), 9);
+}
+
+// The store gives up finding out, though what it wrote to find out is there. That is no mark of the
+// commit that comes next.
+TEST_F(PostgresStore, TakesNoMarkOfAnEarlierSearchForALaterCommit) {
+  WithCounter(options_);
+  Wire wire;
+  options_.connection = wire.Uri();
+  const std::unique_ptr<Store> store = OpenPostgres(options_);
+  wire.Set(Wire::Break::kBeforeTheServerHears, Wire::Break::kBeforeTheStoreHearsAndForGood);
+  // By a name for which there is little patience.
+  EXPECT_THAT(store->RunTransaction("look", [](Transaction& of) { return CountUp(of); }),
+              HasCodeAndText(Code::kUnavailable, "done is not known"));
+  wire.Mend();
+  wire.Set(Wire::Break::kBeforeTheServerHears);
+  EXPECT_THAT(CountUp(*store), IsOk());
+  EXPECT_EQ(wire.broken(), 3);
+  EXPECT_EQ(Counter(*store), 1U);
 }
 
 TEST_F(PostgresStore, GivesUpOnAServerThatSaysNothing) {

@@ -359,9 +359,13 @@ Status PostgresStore::RunTransaction(std::string_view name,
     attempt = Try(*client, function);
     if (attempt.trouble != Trouble::kConflict && attempt.trouble != Trouble::kLost) break;
     if (clock_->Now() >= give_up) {
-      if (client->unknown)
+      if (client->unknown) {
         attempt.status = Unavailable(attempt.status.message() +
                                      "; whether the transaction was done is not known");
+        // Finding out may have left the next number in the store, which is not to be taken for the
+        // next transaction's.
+        ++client->commits;
+      }
       client->unknown = false;
       break;
     }
