@@ -18,9 +18,11 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "coordinator/postgres_connection.h"
 #include "store_cases.h"
 #include "store_kinds.h"
 
@@ -404,6 +406,42 @@ TEST_F(PostgresStore, TakesNoMarkOfAnEarlierSearchForALaterCommit) {
   EXPECT_THAT(CountUp(*store), IsOk());
   EXPECT_EQ(wire.broken(), 3);
   EXPECT_EQ(Counter(*store), 1U);
+}
+
+class SetClock final : public Clock {
+ public:
+  Time Now() const override { return std::exchange(now, now + step); }
+  int64_t UnixSeconds() const override { return 0; }
+  mutable Time now{1'000};
+  Time step{0};  // by which it goes on whenever it is looked at
+};
+
+TEST_F(PostgresStore, GivesEachStatementItsTimeAndAllOfThemMore) {
+  using coordinator::postgres::Connection;
+  using coordinator::postgres::kAnswerDeadline;
+  using coordinator::postgres::kAttemptDeadline;
+  SetClock clock;
+  const auto open = [&clock] {
+    Result<std::unique_ptr<Connection>> opened = Connection::Open(PostgresUri(), clock);
+    EXPECT_THAT(opened, IsOk());
+    (*opened)->GiveUpAt(clock.now + kAttemptDeadline);
+    return *std::move(opened);
+  };
+  const auto query = [](Connection& connection) {
+    return connection.Query("SELECT 1", {}, [](coordinator::SqlRow&) { return OkStatus(); });
+  };
+  std::unique_ptr<Connection> connection = open();
+  const Time give_up = clock.now + kAttemptDeadline;
+  for (; clock.now < give_up; clock.now += kAnswerDeadline) {
+    EXPECT_THAT(connection->Execute("SELECT 1"), IsOk());
+    EXPECT_THAT(query(*connection), IsOk());
+  }
+  EXPECT_THAT(query(*connection), HasCodeAndText(Code::kUnavailable, "in time"));
+  EXPECT_EQ(connection->trouble(), coordinator::postgres::Trouble::kLost);
+  // No answer is taken before the clock was looked at twice.
+  connection = open();
+  clock.step = kAnswerDeadline;
+  EXPECT_THAT(query(*connection), HasCodeAndText(Code::kUnavailable, "in time"));
 }
 
 TEST_F(PostgresStore, GivesUpOnAServerThatSaysNothing) {

@@ -198,13 +198,12 @@ Status Connection::Await() {
     const int unsent = PQflush(raw_.get());
     if (unsent < 0) return Lost(WordsOf(PQerrorMessage(raw_.get())));
     if (unsent == 0 && PQisBusy(raw_.get()) == 0) return OkStatus();
-    const Time left = deadline_ - clock_.Now();
-    if (left.count() <= 0) return Lost("it does not answer");
+    const Time left = answer_by_ - clock_.Now();
+    if (left.count() <= 0) return Lost("it does not answer in time");
     pollfd wait{.fd = PQsocket(raw_.get()),
                 .events = static_cast<short>(unsent > 0 ? POLLIN | POLLOUT : POLLIN),
                 .revents = 0};
-    const auto milliseconds = std::min(left, Time{60'000}).count();
-    if (poll(&wait, 1, static_cast<int>(milliseconds)) < 0 && errno != EINTR)
+    if (poll(&wait, 1, static_cast<int>(left.count())) < 0 && errno != EINTR)
       return Lost(std::system_category().message(errno));
     if (PQconsumeInput(raw_.get()) == 0) return Lost(WordsOf(PQerrorMessage(raw_.get())));
   }
@@ -222,6 +221,7 @@ Status Connection::Failed(pg_result* result) {
 // Takes all results of what was sent, the first failure winning.
 Status Connection::Finish(bool sent, const std::function<Status(pg_result*)>& take) {
   if (!sent) return Lost(WordsOf(PQerrorMessage(raw_.get())));
+  answer_by_ = std::min(deadline_, clock_.Now() + kAnswerDeadline);
   Status status;
   while (true) {
     CHORUS_TRY(Await());

@@ -20,7 +20,10 @@ namespace chorus::coordinator::postgres {
 // A transaction's conflicts and lost connections are met with another attempt for so long; an
 // attempt under way then still has its own deadline.
 inline constexpr Time kConnectDeadline{5'000};
-inline constexpr Time kAttemptDeadline{30'000};
+// Each statement is to be answered within the one, so that a server that is gone is noticed, and
+// all of an attempt within the other: a large model is written in thousands of statements.
+inline constexpr Time kAnswerDeadline{30'000};
+inline constexpr Time kAttemptDeadline{600'000};
 inline constexpr Time kPatience{10'000};
 // Of those that are made again in any case: what looks how things stand is not to hold up whoever
 // asks for longer.
@@ -46,7 +49,8 @@ class Connection {
   // kUnavailable: no such server, or it refuses, with its reason; kInvalidArgument: not a conninfo.
   static Result<std::unique_ptr<Connection>> Open(const std::string& conninfo, const Clock& clock);
 
-  // When to give up on a server that does not answer: the connection is then lost.
+  // When to give up on a server though it answers; on one that does not answer a statement within
+  // kAnswerDeadline that is done anyway. The connection is then lost.
   void GiveUpAt(Time deadline) { deadline_ = deadline; }
 
   // Runs statements without parameters; gives the first value of the last of them as text, empty
@@ -77,6 +81,7 @@ class Connection {
   std::unique_ptr<pg_conn, CloseConnection> raw_;
   const Clock& clock_;
   Time deadline_ = Time::max();
+  Time answer_by_ = Time::max();  // of what was sent last
   std::map<const char*, std::string> prepared_;
   Trouble trouble_ = Trouble::kNone;
   bool wrote_ = false;
