@@ -96,6 +96,29 @@ TEST_F(Door, ClosesBehindASessionWhoseTokenHasExpired) {
   EXPECT_THAT(player.TryCheckIn(request), HasCodeAndText(Code::kUnauthenticated, "used before"));
 }
 
+TEST_F(Door, OpensToNoChallengeFromBeforeASessionThatEndedEarly) {
+  Player player(world_, 1);
+  const Digest never_used = player.Challenge();
+  std::vector<wire::CheckInRequest> sent = {player.SignedCheckIn(player.Challenge()),
+                                            player.SignedCheckIn(player.Challenge()),
+                                            player.SignedCheckIn(never_used)};
+  for (wire::CheckInRequest& request : sent) request.token = TokenOf("ann", 10);
+  // The second replaces the first, and ends with its token.
+  ASSERT_THAT(player.TryCheckIn(sent[0]), IsOk());
+  ASSERT_THAT(player.TryCheckIn(sent[1]), IsOk());
+  world_.Advance(Time{76'000});
+  player.Ask();
+  ASSERT_THAT(player.Given(), HasCode(Code::kUnauthenticated));
+  world_.clock.unix_seconds -= 1;
+  for (const wire::CheckInRequest& request : sent) {
+    EXPECT_THAT(player.TryCheckIn(request), HasCodeAndText(Code::kUnauthenticated, "used before"));
+  }
+  // Nobody else's are any worse for it.
+  Player other(world_, 2);
+  EXPECT_THAT(TryCheckIn(other, TokenOf("bob")), IsOk());
+  EXPECT_THAT(TryCheckIn(player, TokenOf("ann")), IsOk());
+}
+
 TEST(Rates, OfOneIdentityAreBoundedAndSayWhenToComeBack) {
   World world;
   world.admission.identity = {.per_second = 1, .burst = 3};

@@ -67,7 +67,7 @@ Result<Admitted> Parties::CheckIn(const wire::CheckInRequest& request, Time now)
 
 Result<Admitted> Parties::Admit(const Vetted& vetted, Time now) {
   const PublicKey& identity = vetted.request.identity;
-  if (sessions_.Spent(vetted.challenge)) {
+  if (sessions_.Spent(identity, vetted.challenge)) {
     return Unauthenticated("the challenge was used before; ask for a new one");
   }
   std::optional<PartyId> replaced;
@@ -641,7 +641,7 @@ void Parties::Tick(Time now) {
 }
 
 void Parties::RemoveEarly(const Party& party, Time now, Status why) {
-  sessions_.Spend(party.challenge, now);
+  sessions_.Spend(party.identity, party.challenge, now);
   Remove(party.id, std::move(why));
 }
 

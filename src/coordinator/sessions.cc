@@ -15,14 +15,25 @@ PartyId Sessions::Open() {
   return ++last_id_;
 }
 
-void Sessions::Spend(uint64_t challenge, Time now) {
+void Sessions::Spend(const PublicKey& identity, uint64_t challenge, Time now) {
   while (!spent_until_.empty() &&
-         (spent_until_.front().first <= now || spent_until_.size() >= options_.sessions_max)) {
-    spent_.erase(spent_until_.front().second);
+         (spent_until_.front().until <= now || spent_until_.size() >= options_.sessions_max)) {
+    const SpentUntil& oldest = spent_until_.front();
+    // The identity may have spent another since.
+    if (const auto found = spent_.find(oldest.identity);
+        found != spent_.end() && found->second == oldest.challenge) {
+      spent_.erase(found);
+    }
     spent_until_.pop_front();
   }
-  spent_.insert(challenge);
-  spent_until_.emplace_back(now + limits::kChallengeLife, challenge);
+  spent_[identity] = challenge;
+  spent_until_.push_back(
+      {.until = now + limits::kChallengeLife, .identity = identity, .challenge = challenge});
+}
+
+bool Sessions::Spent(const PublicKey& identity, uint64_t challenge) const {
+  const auto found = spent_.find(identity);
+  return found != spent_.end() && challenge <= found->second;
 }
 
 bool Sessions::ClaimSubject(const Digest& subject, const PublicKey& identity) {

@@ -7,7 +7,6 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <utility>
 
 #include "base/limits.h"
@@ -48,11 +47,12 @@ class Sessions {
   Pacing& pacing() { return pacing_; }
   UploadTurns& upload_turns() { return upload_turns_; }
 
-  // The challenge of a session that ends before it is too old opens nothing again. Few end so
-  // early, and at a rate that the pacing sets; should there be more than there may be sessions, the
-  // oldest are forgotten.
-  void Spend(uint64_t challenge, Time now);
-  bool Spent(uint64_t challenge) const { return spent_.contains(challenge); }
+  // The challenge of a session that ends before it is too old opens nothing again for its identity,
+  // and neither does any that is older: with one of those an earlier session may have been opened.
+  // Few end so early, and at a rate that the pacing sets; should there be more than there may be
+  // sessions, the oldest are forgotten.
+  void Spend(const PublicKey& identity, uint64_t challenge, Time now);
+  bool Spent(const PublicKey& identity, uint64_t challenge) const;
 
   // An account has one session at a time, of whichever task. False when another identity has it.
   bool ClaimSubject(const Digest& subject, const PublicKey& identity);
@@ -86,8 +86,14 @@ class Sessions {
   const std::shared_ptr<Admission> admission_;  // NOLINT(tidy): see admission().
   Pacing pacing_;
   UploadTurns upload_turns_{kUploadsAtATimeBytes};
-  std::set<uint64_t> spent_;                           // challenges of sessions that ended early
-  std::deque<std::pair<Time, uint64_t>> spent_until_;  // when each of those is too old anyway
+  struct SpentUntil {
+    Time until{};  // when the challenge is too old anyway
+    PublicKey identity{};
+    uint64_t challenge = 0;
+  };
+
+  std::map<PublicKey, uint64_t> spent_;  // of sessions that ended early, each identity's last
+  std::deque<SpentUntil> spent_until_;
   std::map<Digest, PublicKey> subjects_;
   PartyId last_id_ = 0;
   size_t open_ = 0;
