@@ -384,6 +384,7 @@ class Besieged : public testing::Test {
     hosted.task.protocol = Protocol::kPlain;
     hosted.initial_weights = Weights{1, 2, 3, 4, 5, 6};
     options.admission = admission;
+    options.own_thread = own_thread_;
     auto started = Coordinator::Start(std::move(options), *store_, *verifier_, *clock_, *log_);
     ASSERT_THAT(started, IsOk());
     coordinator_ = *std::move(started);
@@ -392,7 +393,7 @@ class Besieged : public testing::Test {
     return client::NewGrpcTransport(
         {.server = AddressOf(coordinator_->port()), .tls_roots_pem = {}, .plaintext = true});
   }
-  static Status CheckIn(Transport& transport, uint8_t name) {
+  static Result<wire::SessionToken> CheckIn(Transport& transport, uint8_t name) {
     CHORUS_TRY_ASSIGN(const Bytes given, transport.Call(wire::kChallenge, {}, kPatience));
     CHORUS_TRY_ASSIGN(const auto challenge, wire::Decode<wire::ChallengeReply>(given));
     const Bytes seed(32, name);
@@ -406,7 +407,22 @@ class Besieged : public testing::Test {
         seed, crypto::LabeledHash("CHORUS1/check-in",
                                   {crypto::Ed25519Public(Bytes(32, 1)), request.challenge,
                                    request.identity, crypto::Sha256(request.evidence)}));
-    return internal::StatusOf(transport.Call(wire::kCheckIn, wire::Encode(request), kPatience));
+    CHORUS_TRY_ASSIGN(const Bytes opened,
+                      transport.Call(wire::kCheckIn, wire::Encode(request), kPatience));
+    CHORUS_TRY_ASSIGN(const auto reply, wire::Decode<wire::CheckInReply>(opened));
+    return reply.session;
+  }
+  // Every call that names this session, with a chunk of so many bytes.
+  static std::vector<std::pair<std::string_view, Bytes>> CallsOf(const wire::SessionToken& session,
+                                                                 size_t chunk_bytes) {
+    wire::UploadRequest upload;
+    upload.session = session;
+    upload.total_bytes = chunk_bytes;
+    upload.data.resize(chunk_bytes);
+    return {
+        {wire::kUpload, wire::Encode(upload)},
+        {wire::kNext, wire::Encode(wire::NextRequest{.session = session})},
+        {wire::kDownload, wire::Encode(wire::DownloadRequest{.session = session, .sha256 = {}})}};
   }
 
   const std::unique_ptr<Clock> clock_ = NewSystemClock();
@@ -414,6 +430,7 @@ class Besieged : public testing::Test {
   const std::unique_ptr<Store> store_ = NewMemoryStore();
   const std::unique_ptr<IdentityVerifier> verifier_ =
       trust::NewCertificateVerifier(crypto::Ed25519Public(Bytes(32, 2)), *clock_);
+  bool own_thread_ = true;
   std::unique_ptr<Coordinator> coordinator_;
 };
 
@@ -449,19 +466,62 @@ TEST_F(Besieged, CountsAStatusAsManyCalls) {
   EXPECT_THAT(transport->Call(wire::kChallenge, {}, kPatience), IsOk());
 }
 
-TEST_F(Besieged, LetsHonestClientsInDuringAFlood) {
+// Nobody serves the queue here but while clients check in: what is answered was never in it.
+TEST_F(Besieged, RefusesWhatNamesNoOpenSessionBeforeItIsQueued) {
+  own_thread_ = false;
   Start({.identity = {}, .subject = {}, .address = {}});
+  const std::unique_ptr<Transport> transport = Connect();
+  const auto check_in = [&] {
+    std::atomic<bool> done = false;
+    std::thread ticking([&] {
+      while (!done) EXPECT_THAT(coordinator_->Tick(milliseconds(1)), IsOk());
+    });
+    Result<wire::SessionToken> session = CheckIn(*transport, 10);
+    done = true;
+    ticking.join();
+    EXPECT_THAT(session, IsOk());
+    return session.ok() ? *session : wire::SessionToken{};
+  };
+  const wire::SessionToken replaced = check_in();
+  const wire::SessionToken open = check_in();
+  wire::SessionToken guessed = open;  // its number is no secret
+  guessed.back() ^= 1;
+  for (const wire::SessionToken& session : {replaced, guessed}) {
+    for (const auto& [method, request] : CallsOf(session, 10'000)) {
+      EXPECT_THAT(transport->Call(method, request, kPatience),
+                  HasCodeAndText(Code::kUnauthenticated, "check in again"))
+          << method;
+    }
+  }
+  for (const std::string_view method : {wire::kUpload, wire::kNext, wire::kDownload}) {
+    EXPECT_THAT(transport->Call(method, Bytes(10'000, 0xFF), kPatience),
+                HasCode(Code::kInvalidArgument))
+        << method;
+  }
+  for (const auto& [method, request] : CallsOf(open, 10'000)) {
+    EXPECT_THAT(transport->Call(method, request, milliseconds(50)),
+                HasCode(Code::kDeadlineExceeded))
+        << method;
+  }
+}
+
+TEST_F(Besieged, LetsHonestClientsInDuringAFlood) {
+  constexpr size_t kInFlight = 256;
+  Start({.identity = {}, .subject = {}, .address = {}});
+  std::vector<std::pair<std::string_view, Bytes>> calls =
+      CallsOf(wire::SessionToken{1}, size_t{256} << 10U);
+  calls.emplace_back(wire::kCheckIn, Bytes(10'000, 0xFF));
+  calls.emplace_back(wire::kUpload, Bytes(10'000, 0xFF));
+  calls.emplace_back(wire::kChallenge, Bytes());
   std::atomic<bool> over = false;
-  std::atomic<int> sent = 0;
+  std::atomic<size_t> sent = 0;
   std::vector<std::thread> hostile;
-  for (int i = 0; i < 4; ++i) {
+  for (size_t i = 0; i < kInFlight; ++i) {
     hostile.emplace_back([&, i] {
       const std::unique_ptr<Transport> transport = Connect();
-      const Bytes nonsense(i % 2 == 0 ? 10'000 : limits::kMessageBytesMax + 1, 0xFF);
-      const std::string_view methods[] = {wire::kCheckIn, wire::kUpload, wire::kChallenge,
-                                          wire::kNext, wire::kDownload};
-      for (size_t call = 0; !over; ++call, ++sent) {
-        (void)transport->Call(methods[call % std::size(methods)], nonsense, kPatience);
+      for (size_t call = i; !over; ++call, ++sent) {
+        const auto& [method, request] = calls[call % calls.size()];
+        (void)transport->Call(method, request, kPatience);
       }
     });
   }
@@ -469,13 +529,19 @@ TEST_F(Besieged, LetsHonestClientsInDuringAFlood) {
   // Until they have met enough of the flood, however the threads are scheduled.
   int honest = 0;
   for (const Time end = clock_->Now() + 3 * kPatience;
-       (honest < 20 || sent <= 20) && clock_->Now() < end; ++honest) {
-    EXPECT_THAT(CheckIn(*transport, static_cast<uint8_t>(10 + honest % 200)), IsOk());
+       (honest < 20 || sent <= kInFlight) && clock_->Now() < end; ++honest) {
+    const auto session = CheckIn(*transport, static_cast<uint8_t>(10 + honest % 200));
+    EXPECT_THAT(session, IsOk());
+    if (!session.ok()) break;
+    // There is no such model, which only whoever is let in gets told.
+    const wire::DownloadRequest asked{.session = *session, .sha256 = {}};
+    EXPECT_THAT(transport->Call(wire::kDownload, wire::Encode(asked), kPatience),
+                HasCode(Code::kNotFound));
   }
   over = true;
   for (std::thread& thread : hostile) thread.join();
   EXPECT_GE(honest, 20);
-  EXPECT_GT(sent, 20);
+  EXPECT_GT(sent, kInFlight);
 }
 
 }  // namespace

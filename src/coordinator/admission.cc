@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kChallengeMacBytes = 16;
 
-Digest BucketKey(const SecretBytes& key, std::string_view name) {
+Digest KeyFor(const SecretBytes& key, std::string_view name) {
   return crypto::HmacSha256(key.Reveal(), ViewOf(name));
 }
 
@@ -22,11 +22,10 @@ Digest BucketKey(const SecretBytes& key, std::string_view name) {
 Admission::Admission(const AdmissionParts& parts, Rng& rng)
     : parts_(parts),
       challenge_key_(crypto::RandomSecret(rng, crypto::kMacBytes)),
-      identities_(parts.options.identity, limits::kBucketsMax,
-                  BucketKey(challenge_key_, "identity")),
-      subjects_(parts.options.subject, limits::kBucketsMax, BucketKey(challenge_key_, "subject")),
-      addresses_(parts.options.address, limits::kBucketsMax, BucketKey(challenge_key_, "address")) {
-}
+      session_key_(KeyFor(challenge_key_, "session")),
+      identities_(parts.options.identity, limits::kBucketsMax, KeyFor(challenge_key_, "identity")),
+      subjects_(parts.options.subject, limits::kBucketsMax, KeyFor(challenge_key_, "subject")),
+      addresses_(parts.options.address, limits::kBucketsMax, KeyFor(challenge_key_, "address")) {}
 
 Digest Admission::MakeChallenge(uint64_t number, Time at) const {
   Writer writer;
@@ -61,6 +60,29 @@ Status Admission::Enter(std::string_view method, BytesView address, Time now) {
   const bool costly =
       method == wire::kGetStatus || method == wire::kGetAudit || method == wire::kControl;
   return addresses_.Take(address, "address", costly ? limits::kCostlyCallWeight : 1, now);
+}
+
+uint64_t Admission::NameOf(const wire::SessionToken& session) const {
+  return Reader(crypto::HmacSha256(session_key_, session)).U64();
+}
+
+void Admission::Open(const wire::SessionToken& session) {
+  const uint64_t name = NameOf(session);
+  const std::lock_guard lock(mutex_);
+  sessions_.insert(name);
+}
+
+void Admission::End(const wire::SessionToken& session) {
+  const uint64_t name = NameOf(session);
+  const std::lock_guard lock(mutex_);
+  sessions_.erase(name);
+}
+
+Status Admission::CheckSession(const wire::SessionToken& session) const {
+  const uint64_t name = NameOf(session);
+  const std::lock_guard lock(mutex_);
+  if (sessions_.contains(name)) return OkStatus();
+  return Unauthenticated("this session is not open here; check in again");
 }
 
 Status Admission::CheckToken(const wire::CheckInRequest& request, Time now, Vetted& vetted) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "base/random.h"
@@ -55,17 +56,25 @@ class Admission {
   void Exempt(const std::vector<PublicKey>& members);
   // Whether a call of `method` from this address may go on; kResourceExhausted as above.
   Status Enter(std::string_view method, BytesView address, Time now);
+  // A session opens, or has ended.
+  void Open(const wire::SessionToken& session);
+  void End(const wire::SessionToken& session);
+  // Whether this is a session that is open, or was a moment ago; kUnauthenticated.
+  Status CheckSession(const wire::SessionToken& session) const;
 
  private:
   Digest MakeChallenge(uint64_t number, Time at) const;
   Status CheckChallenge(const Digest& challenge, Time now) const;
   Status CheckToken(const wire::CheckInRequest& request, Time now, Vetted& vetted);
+  uint64_t NameOf(const wire::SessionToken& session) const;
 
   const AdmissionParts parts_;
   const SecretBytes challenge_key_;
   std::atomic<uint64_t> challenges_{0};
-  mutable std::mutex mutex_;  // guards the exempt
+  const Digest session_key_;
+  mutable std::mutex mutex_;  // guards the exempt and the sessions
   std::set<PublicKey> exempt_;
+  std::unordered_set<uint64_t> sessions_;  // hashed with a secret: a search takes no telling time
   RateLimits identities_;
   RateLimits subjects_;
   RateLimits addresses_;

@@ -85,7 +85,8 @@ struct Request {
   std::function<Status(coordinator::Router&)> work = {};
   std::optional<coordinator::Vetted> vetted = std::nullopt;      // a check-in, in place of the body
   std::optional<coordinator::UploadCall> upload = std::nullopt;  // likewise a call of Upload
-  Status unreadable = OkStatus();                                // likewise, why there is none
+
+  uint64_t size_bytes() const { return upload ? upload->body.size() : body.size(); }
 };
 
 // What gRPC's threads hand to the coordinator's thread. Thread-safe.
@@ -99,11 +100,11 @@ class RequestQueue {
       if (closed_) {
         refused = Unavailable("the coordinator is stopping: try again later");
       } else if (requests_.size() >= limits::kRequestsQueuedMax ||
-                 bytes_ + request.body.size() > kQueuedBytesMax) {
+                 bytes_ + request.size_bytes() > kQueuedBytesMax) {
         refused = Unavailable("the coordinator has too many requests: try again later")
                       .RetryAfter(kRoomWait);
       } else {
-        bytes_ += request.body.size();
+        bytes_ += request.size_bytes();
         requests_.push_back(std::move(request));
       }
     }
@@ -120,7 +121,7 @@ class RequestQueue {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, wait, [this] { return closed_ || !requests_.empty(); });
     while (!closed_ && !requests_.empty() && next.size() < most) {
-      bytes_ -= requests_.front().body.size();
+      bytes_ -= requests_.front().size_bytes();
       next.push_back(std::move(requests_.front()));
       requests_.pop_front();
     }
@@ -173,6 +174,16 @@ class Doorkeepers {
 
   Status Enter(std::string_view method, std::string_view address) {
     return admission_->Enter(method, ViewOf(address), clock_.Now());
+  }
+  // Whether a call names a session that is open. Reads an upload.
+  Status CheckSession(Request& request) const {
+    if (request.method == wire::kUpload) {
+      CHORUS_TRY_ASSIGN(request.upload, coordinator::UploadCall::Read(std::move(request.body)));
+      return admission_->CheckSession(request.upload->chunk.session);
+    }
+    CHORUS_TRY_ASSIGN(const wire::SessionToken session,
+                      wire::SessionIn(request.method, request.body.Whole()));
+    return admission_->CheckSession(session);
   }
   // Lets nobody in any more; those who wait get kUnavailable.
   void Close() {
@@ -317,7 +328,6 @@ struct Coordinator::Inside {
     if (request.vetted) {
       return router->Admit(*std::move(request.vetted), std::move(request.reply));
     }
-    if (!request.unreadable.ok()) return request.reply(std::move(request.unreadable));
     if (request.upload) {
       return router->TakeUpload(*std::move(request.upload), std::move(request.reply));
     }
@@ -411,20 +421,11 @@ struct Coordinator::Inside {
     return OkStatus();
   }
 
-  // Reads the uploads among the requests taken, and does beforehand what is cheaper done for
-  // several.
-  void ReadUploads() {
+  // Does beforehand what is cheaper done for several of the requests taken.
+  void HashAhead() {
     std::vector<coordinator::UploadCall*> uploads;
     for (Request& request : taken) {
-      if (request.method != wire::kUpload || request.body.size() > limits::kMessageBytesMax)
-        continue;
-      Result<coordinator::UploadCall> call = coordinator::UploadCall::Read(std::move(request.body));
-      if (!call.ok()) {
-        request.unreadable = call.status();
-        continue;
-      }
-      request.upload = *std::move(call);
-      uploads.push_back(&*request.upload);
+      if (request.upload) uploads.push_back(&*request.upload);
     }
     router->HashAhead(uploads);
   }
@@ -437,7 +438,7 @@ struct Coordinator::Inside {
     const Time began = clock.Now();
     const bool any = !taken.empty();
     if (any) {
-      if (fresh) ReadUploads();
+      if (fresh) HashAhead();
       Request request = std::move(taken.front());
       taken.pop_front();
       Serve(request);
@@ -451,15 +452,18 @@ struct Coordinator::Inside {
     return any;
   }
 
-  // On gRPC's threads.
+  // On gRPC's threads. What anybody can make up is not to fill the queue, nor to take the time of
+  // the one thread behind it.
   void Receive(Request request) {
-    if (request.method == wire::kCheckIn) {
-      doorkeepers->Push(std::move(request));
-    } else {
-      requests.Push(std::move(request));
+    if (request.method == wire::kCheckIn) return doorkeepers->Push(std::move(request));
+    if (wire::IsOfSession(request.method)) {
+      if (Status open = doorkeepers->CheckSession(request); !open.ok()) {
+        return request.reply(std::move(open));
+      }
     }
+    requests.Push(std::move(request));
   }
-  // Calls that need no session count against their address; all others are of somebody.
+  // Calls that need no session count against their address; those of a session against it.
   Status Enter(std::string_view method, std::string_view address) {
     return wire::IsOfSession(method) ? OkStatus() : doorkeepers->Enter(method, address);
   }

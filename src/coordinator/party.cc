@@ -48,6 +48,7 @@ Parties::Parties(const PartiesOptions& options)
   if (options_.committee != nullptr) sessions_.admission()->Exempt(options_.committee->members());
 }
 
+// The door goes on letting their calls through, to where they are told that all is over.
 Parties::~Parties() {
   for (auto& [id, party] : parties_) {
     const Status stopping = Unavailable("the coordinator is stopping; call again later");
@@ -106,6 +107,7 @@ Result<Admitted> Parties::Admit(const Vetted& vetted, Time now) {
   const Bytes id_bytes = std::move(Writer().U64(id)).Take();
   std::copy(id_bytes.begin(), id_bytes.end(), session.begin());
   party.token = SecretBytes(Bytes(session.begin(), session.end()));
+  sessions_.admission()->Open(session);
   parties_.emplace(id, std::move(party));
   by_identity_[identity] = id;
   return Admitted{.session = session, .replaced = replaced};
@@ -139,6 +141,7 @@ void Parties::Remove(PartyId id, Status why) {
   CloseUpload(*party);
   AnswerParked(*party, std::move(why));
   by_identity_.erase(party->identity);
+  sessions_.admission()->End(Reader(party->token.Reveal()).Array<sizeof(wire::SessionToken)>());
   if (party->subject) sessions_.FreeSubject(*party->subject);
   parties_.erase(id);
   sessions_.Close();
