@@ -13,9 +13,13 @@
 #include "chorus/simulation.h"
 #include "client/durable_file.h"
 #include "client/ledger.h"
+#include "coordinator/task_state.h"
+#include "crypto/crypto.h"
 #include "matchers.h"
+#include "simulation/chaos_audit.h"
 #include "simulation/chaos_disk.h"
 #include "simulation/chaos_parts.h"
+#include "simulation/chaos_plan.h"
 #include "simulation/chaos_store.h"
 
 namespace chorus::simulation {
@@ -101,6 +105,18 @@ TEST(Chaos, AFaultThatIsLeftOutDoesNotStrike) {
   EXPECT_THAT(report.verdict, IsOk());
   EXPECT_EQ(report.faults, (std::array<uint64_t, kFaultKinds>{}));
   EXPECT_EQ(report.rounds_aborted, 0U);
+}
+
+TEST(Chaos, SetsTheClockByWhichLeasesGo) {
+  const auto says_so = [](const std::string& line) {
+    return line.find("the store: has its wall clock set") != std::string::npos;
+  };
+  bool found = false;
+  for (uint64_t seed = 1; seed <= 300 && !found; ++seed) {
+    const ChaosReport report = RunChaos({.seed = seed, .trace_lines_max = 100'000});
+    found = std::any_of(report.trace.begin(), report.trace.end(), says_so);
+  }
+  EXPECT_TRUE(found);
 }
 
 // --- what it is made from ------------------------------------------------------------------------
@@ -200,6 +216,85 @@ TEST(StoreDoor, RunsAgainWhatAConflictUndidAndKeepsItOnce) {
                                   }),
               IsOk());
   EXPECT_GT(runs, 1);
+}
+
+TEST(StoreDoor, ShowsEveryCommitToWhoAudits) {
+  Scene scene(0);
+  Life life;
+  life.Begin(Life::kUnlimited);
+  Dice dice(1, "store", 0);
+  const std::unique_ptr<Store> store = NewMemoryStore();
+  StoreDoor door(*store, scene, life, dice, "coordinator");
+  int commits = 0;
+  door.committed = [&commits] { ++commits; };
+  for (const char* const name : {"look", "begin round"}) {
+    ASSERT_THAT(door.RunTransaction(name, [](Transaction&) { return OkStatus(); }), IsOk());
+    EXPECT_THAT(door.RunTransaction(name, [](Transaction&) { return Aborted("not now"); }),
+                HasCode(Code::kAborted));
+  }
+  EXPECT_EQ(commits, 2);
+}
+
+// --- who judges ----------------------------------------------------------------------------------
+
+// A store in which round 1 has been committed, and the audit of it.
+struct Audited {
+  Audited() {
+    record.id = coordinator::TaskIdOf(plan.task.name);
+    record.name = plan.task.name;
+    record.model = Put(Weights(kChaosDim, 0.0F));
+    Commit(nullptr);
+    report.round = 1;
+    report.state = RoundState::kCommitted;
+    report.model = record.model;
+    report.result = Put(Weights(kChaosDim, 1.0F));
+    record.model = report.result;
+    record.rounds_begun = record.rounds_committed = 1;
+    audit.Lied(1);  // its sum, of nobody, is not compared
+  }
+  Digest Put(const Weights& weights) {
+    const auto* const raw = reinterpret_cast<const uint8_t*>(weights.data());
+    const BytesView model(raw, weights.size() * sizeof(float));
+    EXPECT_THAT(store->RunTransaction("put",
+                                      [&](Transaction& transaction) {
+                                        return transaction.PutModel(crypto::Sha256(model), model);
+                                      }),
+                IsOk());
+    return crypto::Sha256(model);
+  }
+  void Commit(const RoundReport* round) {
+    EXPECT_THAT(store->RunTransaction("commit",
+                                      [&](Transaction& transaction) -> Status {
+                                        CHORUS_TRY(transaction.PutTask(record));
+                                        if (round == nullptr) return OkStatus();
+                                        return transaction.PutRound(record.id, *round);
+                                      }),
+                IsOk());
+    audit.StoreChanged();
+  }
+
+  const ChaosPlan plan = PlanOf({.seed = 1});
+  Scene scene{0};
+  const std::unique_ptr<Store> store = NewMemoryStore();
+  Audit audit{{.scene = &scene, .plan = &plan, .store = store.get(), .durable_ledger = nullptr}};
+  TaskRecord record;
+  RoundReport report;
+};
+
+TEST(Audit, NoticesASettledRoundWhoseResultChanges) {
+  Audited audited;
+  audited.Commit(&audited.report);
+  EXPECT_THAT(audited.scene.verdict(), IsOk());
+  audited.report.result = audited.report.model;
+  audited.Commit(&audited.report);
+  EXPECT_THAT(audited.scene.verdict(), HasCodeAndText(Code::kInternal, "was settled"));
+}
+
+TEST(Audit, NoticesARoundWhoseResultIsNotTheModel) {
+  Audited audited;
+  audited.report.result = audited.report.model;
+  audited.Commit(&audited.report);
+  EXPECT_THAT(audited.scene.verdict(), HasCodeAndText(Code::kInternal, "another result"));
 }
 
 // --- what seeds found, each by itself ------------------------------------------------------------

@@ -22,6 +22,7 @@ constexpr Time kCutLongest{150'000};
 constexpr Time kDiskTroubleLongest{150'000};
 constexpr double kSyncFailureChance = 0.05;
 constexpr int64_t kJumpLongestSeconds = 2 * 86'400;
+constexpr Time kStoreBegins{1'700'000'000'000};  // of Unix, so that no jump goes back beyond it
 
 class World {
  public:
@@ -67,7 +68,7 @@ class World {
   Scene scene_;
   Network network_;
   Roll roll_;
-  ProcessClock store_clock_;  // which all coordinators' leases go by
+  ProcessClock store_clock_;  // its Now() is what all coordinators' leases go by, and jumps
   std::unique_ptr<Store> store_;
   Audit audit_;
   Stage stage_;
@@ -79,6 +80,7 @@ class World {
 };
 
 void World::Populate() {
+  store_clock_.BeginAt(kStoreBegins);
   const uint32_t members = static_cast<uint32_t>(plan_.task.one_shot.members.size());
   for (uint32_t i = 0; i < plan_.clients; ++i) {
     roll_.Add(crypto::Ed25519Public(ClientSeed(plan_.seed, i).Reveal()), i + 1);
@@ -162,19 +164,24 @@ void World::TroubleDisk() {
 }
 
 void World::JumpClock() {
-  const uint64_t all = stage_.clients.size() + stage_.coordinators.size();
-  const uint64_t who = clock_dice_.Below(all);
+  const uint64_t clients = stage_.clients.size();
+  const uint64_t coordinators = stage_.coordinators.size();
+  // Nothing but leases goes by the store's clock, and one coordinator alone has none.
+  const uint64_t who = clock_dice_.Below(clients + coordinators + (coordinators > 1 ? 1 : 0));
   const int64_t longest = clock_dice_.Chance(0.5) ? kJumpLongestSeconds : 120;
   const int64_t seconds =
       static_cast<int64_t>(clock_dice_.Below(static_cast<uint64_t>(2 * longest))) - longest;
   scene_.Strike(Fault::kClock);
-  const bool client = who < stage_.clients.size();
-  scene_.Say(client ? stage_.clients[who]->name() : "a coordinator",
-             "has its wall clock set by " + std::to_string(seconds) + " s");
-  if (client) {
+  const std::string set = "has its wall clock set by " + std::to_string(seconds) + " s";
+  if (who < clients) {
+    scene_.Say(stage_.clients[who]->name(), set);
     stage_.clients[who]->JumpClock(seconds);
+  } else if (who < clients + coordinators) {
+    scene_.Say("a coordinator", set);
+    stage_.coordinators[who - clients]->JumpClock(seconds);
   } else {
-    stage_.coordinators[who - stage_.clients.size()]->JumpClock(seconds);
+    scene_.Say("the store", set);
+    store_clock_.Jump(std::chrono::seconds(seconds));
   }
 }
 

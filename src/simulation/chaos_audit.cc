@@ -23,11 +23,11 @@ std::string Client(uint32_t number) { return "client " + std::to_string(number);
 
 bool SameReport(const RoundReport& a, const RoundReport& b) {
   return a.round == b.round && a.state == b.state && a.code == b.code && a.reason == b.reason &&
-         a.model == b.model && a.invited == b.invited && a.contributors == b.contributors &&
-         a.refused == b.refused && a.dropouts == b.dropouts && a.bytes_up == b.bytes_up &&
-         a.bytes_down == b.bytes_down && a.duration_ms == b.duration_ms &&
-         a.examples == b.examples && a.loss == b.loss && a.accuracy == b.accuracy &&
-         a.evaluated == b.evaluated && a.cohorts == b.cohorts &&
+         a.model == b.model && a.result == b.result && a.invited == b.invited &&
+         a.contributors == b.contributors && a.refused == b.refused && a.dropouts == b.dropouts &&
+         a.bytes_up == b.bytes_up && a.bytes_down == b.bytes_down &&
+         a.duration_ms == b.duration_ms && a.examples == b.examples && a.loss == b.loss &&
+         a.accuracy == b.accuracy && a.evaluated == b.evaluated && a.cohorts == b.cohorts &&
          a.cohorts_committed == b.cohorts_committed && a.answers == b.answers;
 }
 
@@ -144,6 +144,9 @@ void Audit::CheckCommitted(const RoundReport& report, const TaskRecord& record,
   }
   if (report.model != record_->model) {
     Violated(Round(report.round) + " was trained on another model than the last");
+  }
+  if (report.result != record.model) {
+    Violated(Round(report.round) + " names another result than the task's model");
   }
   Committed& committed = committed_[report.round];
   if (lied_in_.contains(report.round)) return;

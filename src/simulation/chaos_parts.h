@@ -125,6 +125,8 @@ class ProcessClock final : public Clock {
     return kStartUnixSeconds + scene_.now().count() / 1'000 + wall_offset_seconds;
   }
   void BeginAt(Time begin) { begin_ = begin; }
+  // Of a clock that others take for a wall clock.
+  void Jump(Time by) { begin_ += by; }
   Time ToScene(Time of_process) const {
     return of_process == Time::max() ? of_process : of_process - begin_;
   }

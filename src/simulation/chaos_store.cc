@@ -5,7 +5,7 @@ namespace {
 
 constexpr uint64_t kConflictsMax = 3;  // of one transaction
 // What coordinators that share a store do several times a second, to see what the others do and to
-// give a sign of life. It changes nothing of a task, and its story would drown all else.
+// give a sign of life. Its story would drown all else, and it seldom writes what lasts.
 constexpr std::string_view kLook = "look";
 
 }  // namespace
@@ -41,7 +41,7 @@ Status StoreDoor::RunTransaction(std::string_view name,
   }
   CHORUS_TRY(store_.RunTransaction(name, function));
   if (!look) scene_.Say(who_, "committed: " + std::string(name));
-  if (!look && committed) committed();
+  if (committed) committed();
   if (!look && !life_.DurableEffect()) return gone;
   if (scene_.chaos && dice_.Chance(faults.unknown_chance)) {
     scene_.Strike(Fault::kStore);
