@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -10,13 +11,20 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <numeric>
+#include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "client/training.h"
+#include "learning/layers.h"
 #include "learning/learning.h"
+#include "learning/losses.h"
 #include "matchers.h"
+#include "math/math.h"
 #include "test_rng.h"
 #include "trust/trust.h"
 
@@ -144,6 +152,184 @@ TEST(FrameBudget, TakesABreathEveryHundredThousandMultiplications) {
   const uint64_t second = 900 * 320;
   const uint64_t multiplications = 50 * (2 * first + 3 * second);
   EXPECT_GT(counter.breaths, multiplications / 100'000);
+}
+
+// Numbers that kernels without a pace of their own went through since the last look.
+uint64_t worked = 0;
+
+// The most between two breaths: numbers written to what it watches, or gone through by kernels.
+struct Watch : Pace {
+  explicit Watch(std::vector<std::span<const float>> all)
+      : Pace{[](Pace& self) { static_cast<Watch&>(self).Look(); }}, watched(std::move(all)) {
+    for (const std::span<const float> part : watched) seen.emplace_back(part.begin(), part.end());
+    worked = 0;
+  }
+  void Look() {
+    uint64_t numbers = std::exchange(worked, 0);
+    for (size_t i = 0; i < watched.size(); ++i) {
+      for (size_t j = 0; j < watched[i].size(); ++j) {
+        if (watched[i][j] == seen[i][j]) continue;
+        seen[i][j] = watched[i][j];
+        ++numbers;
+      }
+    }
+    most = std::max(most, numbers);
+  }
+  const std::vector<std::span<const float>> watched;
+  std::vector<std::vector<float>> seen;
+  uint64_t most = 0;
+};
+
+learning::Kernels<float> CountedKernels() {
+  static const learning::Kernels<float>& real = learning::FastestKernels<float>();
+  learning::Kernels<float> counted = real;
+  counted.add_rows = [](const learning::RowSums<float>& sums) {
+    worked += sums.rows * sums.width;
+    real.add_rows(sums);
+  };
+  counted.gru_forward = [](const learning::GruStep<float>& step) {
+    worked += step.rows * step.units;
+    real.gru_forward(step);
+  };
+  counted.gru_backward = [](const learning::GruStep<float>& step) {
+    worked += step.rows * step.units;
+    real.gru_backward(step);
+  };
+  return counted;
+}
+
+// Of one layer, forward and back.
+uint64_t MostBetweenBreaths(const LayerSpec& spec, const std::vector<uint32_t>& shape,
+                            size_t rows) {
+  const uint32_t inputs =
+      std::accumulate(shape.begin(), shape.end(), uint32_t{1}, std::multiplies<>());
+  const ModelSpec model{.inputs = inputs, .layers = {spec}, .shape = shape};
+  const Result<std::vector<learning::LayerShapes>> shapes = learning::InferShapes(model);
+  if (!shapes.ok()) return UINT64_MAX;
+  const learning::LayerShapes& only = shapes->front();
+  TestRng rng(11);
+  const auto noise = [&](size_t count) {
+    std::vector<float> values(count);
+    for (float& value : values) value = static_cast<float>(UniformUnit(rng) + 0.5);
+    return values;
+  };
+  const std::vector<float> weights = noise(only.weight_count);
+  const std::vector<float> input = noise(rows * inputs);
+  std::vector<float> output = noise(rows * only.output.count());
+  std::vector<float> delta = noise(output.size());
+  std::vector<float> delta_input = noise(input.size());
+  std::vector<float> sink = noise(weights.size());
+  std::vector<float> workspace(learning::kWorkspaceCount);
+  const learning::Kernels<float> kernels = CountedKernels();
+  Watch watch({output, delta_input, sink});
+  learning::Pass<float> pass{.kernels = &kernels,
+                             .workspace = workspace.data(),
+                             .rows = rows,
+                             .weights = weights.data(),
+                             .input = input.data(),
+                             .output = output.data(),
+                             .pace = &watch};
+  const auto layer = learning::MakeLayer<float>(spec, only, rows);
+  layer->Forward(pass);
+  pass.delta = delta.data();
+  pass.delta_input = delta_input.data();
+  pass.sink = sink.data();
+  layer->Backward(pass);
+  watch.Look();
+  return watch.most;
+}
+
+// The end of one piece and the begin of the next, none of them larger than InPieces cuts.
+constexpr uint64_t kBetweenBreathsMax = 2 * 8192;
+
+TEST(FrameBudget, DoesLittleBetweenTwoBreathsInEveryLayer) {
+  const LayerSpec conv{.units = 16,
+                       .activation = Activation::kRelu,
+                       .kind = LayerKind::kConv2d,
+                       .kernel = 3,
+                       .padding = Padding::kSame};
+  const LayerSpec pool{.kind = LayerKind::kMaxPool2d, .kernel = 2, .stride = 2};
+  LayerSpec gru{.units = 200, .kind = LayerKind::kGru};
+  EXPECT_LE(MostBetweenBreaths({.units = 300}, {40}, 100), kBetweenBreathsMax);
+  EXPECT_LE(MostBetweenBreaths(conv, {16, 16, 4}, 20), kBetweenBreathsMax);
+  EXPECT_LE(MostBetweenBreaths(pool, {32, 32, 4}, 20), kBetweenBreathsMax);
+  EXPECT_LE(MostBetweenBreaths(gru, {4, 5}, 100), kBetweenBreathsMax);
+  gru.last_only = true;
+  EXPECT_LE(MostBetweenBreaths(gru, {4, 5}, 100), kBetweenBreathsMax);
+}
+
+TEST(FrameBudget, DoesLittleBetweenTwoBreathsInALossOverTokens) {
+  constexpr uint32_t kTokens = 40;
+  constexpr uint32_t kVocabulary = 1000;
+  const ModelSpec model{.inputs = kTokens + 1, .layers = {}, .loss = Loss::kNextToken};
+  const learning::Shape shape{.axes = {kTokens, kVocabulary}, .rank = 2};
+  Examples examples;
+  examples.inputs = kTokens + 1;
+  for (uint32_t i = 0; i <= kTokens; ++i)
+    examples.features.push_back(i < 20 ? static_cast<float>(i) : -1.0F);
+  const std::vector<float> outputs(kTokens * kVocabulary, 0.25F);
+  std::vector<float> delta(outputs.size(), 7);
+  Watch watch({delta});
+  const std::vector<size_t> rows = {0};
+  learning::SumLosses<float>(model, shape, CountedKernels(), examples, rows, outputs.data(),
+                             delta.data(), &watch);
+  watch.Look();
+  EXPECT_LE(watch.most, kBetweenBreathsMax);
+}
+
+// The clock's look just before a slice begins shows what the client's thread had made by then.
+const Weights* looked_at = nullptr;
+std::optional<Weights> seen_before_a_slice;
+int looks_in_slice = 0;
+int64_t NowAndLook() {
+  if (++looks_in_slice == 2 && !seen_before_a_slice.has_value()) seen_before_a_slice = *looked_at;
+  return Now();
+}
+
+TEST(FrameBudget, LeavesWhatScaffoldCorrectsByOutOfFrames) {
+  TaskSpec task;
+  task.model = Cases().front().model;
+  task.training = {.epochs = 1, .batch_size = 20, .learning_rate = 0.05F, .held_back_percent = 0};
+  task.training.scaffold = true;
+  task.training.population = 1;
+  task.clip.update_l2_norm_max = 8;
+  task.encoding = {.bound = 1U << 22U, .examples_max = 64};
+  const Examples examples = ExamplesFor(task.model);
+  const auto encoding = *math::FixedPointFor(learning::ContributionDim(task), task.clip,
+                                             task.encoding, task.cohort.maximum);
+  const size_t dim = learning::ParameterCount(task.model);
+  std::vector<float> published(2 * dim, 0.5F);
+  DeviceRecord record;
+  record.control = PrivateWeights(Weights(dim, 0.125F));
+  TestRng draws(3);
+  const learning::Split split = learning::HoldBack(examples.count(), 0, draws);
+  const Cancel never;
+  TrainingBuffers buffers;
+  looked_at = &buffers.correction.get();
+  seen_before_a_slice.reset();
+  clock_step = 1000;
+  FrameBudget budget(TrainingPlace::kHostFrames, &NowAndLook);
+  std::atomic<bool> done = false;
+  std::thread worker([&] {
+    EXPECT_THAT(TrainAndEncode({.task = &task,
+                                .encoding = &encoding,
+                                .examples = &examples,
+                                .split = &split,
+                                .published = published,
+                                .record = &record,
+                                .draws = &draws,
+                                .cancel = &never,
+                                .budget = &budget,
+                                .buffers = &buffers}),
+                IsOk());
+    done = true;
+  });
+  while (!done) {
+    looks_in_slice = 0;
+    EXPECT_THAT(budget.Spend(microseconds(20)), IsOk());
+  }
+  worker.join();
+  EXPECT_EQ(seen_before_a_slice, Weights(dim, 0.375F));
 }
 
 // Elementwise work is cut into pieces: the gradient of many rows, whose activations take several,

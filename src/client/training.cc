@@ -81,11 +81,16 @@ class Work {
   std::optional<DeviceRecord> kept_;
 };
 
-// The published model, with this device's own layers in their places.
+// The published model, with this device's own layers in their places; and what SCAFFOLD corrects
+// by, which is made on the client's own thread since nothing in it takes a breath.
 void Work::Begin() {
   inputs_.buffers->weights.Reset(model());
   if (inputs_.record != nullptr)
     PutPersonal(spec_, *inputs_.record, inputs_.buffers->weights.Mutable());
+  if (!spec_.training.scaffold) return;
+  Weights& correction = inputs_.buffers->correction.Reset(server_control());
+  const std::span<const float> own = own_control();
+  for (size_t i = 0; i < own.size(); ++i) correction[i] -= own[i];
 }
 
 // What takes long, perhaps on the host's thread; all the rest is done on the client's own.
@@ -123,12 +128,7 @@ Status Work::Train() {
                                    .rows = inputs_.split->train,
                                    .round = round(),
                                    .anchor = model()};
-  if (spec_.training.scaffold) {
-    Weights& correction = inputs_.buffers->correction.Reset(server_control());
-    const std::span<const float> own = own_control();
-    for (size_t i = 0; i < own.size(); ++i) correction[i] -= own[i];
-    local.correction = correction;
-  }
+  if (spec_.training.scaffold) local.correction = inputs_.buffers->correction.get();
   CHORUS_TRY_ASSIGN(steps_, inputs_.buffers->learner->Train(
                                 local, inputs_.buffers->weights.Mutable(), *inputs_.draws, stop_));
   return OkStatus();

@@ -41,6 +41,16 @@ struct SoftmaxParts {
   Scalar sum = 0;
 };
 
+// sums [width] += row by row of values, whose rows stand `row` apart.
+template <typename Scalar>
+struct RowSums {
+  const Scalar* values = nullptr;
+  size_t rows = 0;
+  size_t row = 0;
+  size_t width = 0;
+  Scalar* sums = nullptr;
+};
+
 // One step in time of a GRU for `rows` rows of `units`; rows of different tensors stand apart by
 // their own strides. Gates in the order z, r, h.
 template <typename Scalar>
@@ -72,7 +82,7 @@ struct Kernels {
                  size_t count);
   // softmax(from) to `to`, which may be `from`; cannot overflow. width >= 1.
   SoftmaxParts<Scalar> (*softmax)(const Scalar* from, Scalar* to, size_t width);
-  void (*add_rows)(const Scalar* values, size_t rows, size_t width, Scalar* sums);
+  void (*add_rows)(const RowSums<Scalar>& rows);
   void (*gru_forward)(const GruStep<Scalar>& step);
   void (*gru_backward)(const GruStep<Scalar>& step);
 };

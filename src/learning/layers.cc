@@ -66,7 +66,7 @@ class Dense final : public Layer<Scalar> {
                             .add = true,
                             .pace = pass.pace},
                            pass.workspace);
-    pass.kernels->add_rows(pass.delta, m, units_, pass.sink + units_ * features_);
+    AddRows(pass, pass.delta, m, units_, pass.sink + units_ * features_);
   }
 
  private:

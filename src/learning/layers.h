@@ -2,6 +2,7 @@
 // to learning.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -44,6 +45,24 @@ class Buffer {
   size_t count_;
 };
 
+// Some of a number of rows, one after the other.
+struct RowGroup {
+  size_t first = 0;
+  size_t count = 0;
+};
+
+// Calls each(group) for neighbouring groups of `rows` rows of `width` numbers (at least 1), with a
+// breath before each. A group is as large as a piece, or one row.
+template <typename Each>
+void InRows(Pace* pace, size_t rows, size_t width, const Each& each) {
+  constexpr size_t kPiece = 8192;
+  const size_t count = std::max<size_t>(1, kPiece / width);
+  for (size_t first = 0; first < rows; first += count) {
+    Breathe(pace);
+    each(RowGroup{.first = first, .count = std::min(count, rows - first)});
+  }
+}
+
 // What a layer keeps beside its outputs and their derivatives, in scalars.
 struct Scratch {
   uint64_t each_row = 0;
@@ -69,6 +88,27 @@ struct Pass {
   Scalar* sink = nullptr;
   Pace* pace = nullptr;  // null: without a pause
 };
+
+// sums [width] += the sum of all rows of values [rows × width], by way of the workspace. Each group
+// of rows goes on where the one before it ended, so that cutting changes no bit.
+template <typename Scalar>
+void AddRows(const Pass<Scalar>& pass, const Scalar* values, size_t rows, size_t width,
+             Scalar* sums) {
+  constexpr size_t kColumns = 1024;  // whole vectors on every path
+  static_assert(kColumns <= kWorkspaceCount);
+  for (size_t begin = 0; begin < width; begin += kColumns) {
+    const size_t columns = std::min(kColumns, width - begin);
+    std::fill_n(pass.workspace, columns, Scalar{0});
+    InRows(pass.pace, rows, columns, [&](RowGroup group) {
+      pass.kernels->add_rows({.values = values + group.first * width + begin,
+                              .rows = group.count,
+                              .row = width,
+                              .width = columns,
+                              .sums = pass.workspace});
+    });
+    for (size_t i = 0; i < columns; ++i) sums[begin + i] += pass.workspace[i];
+  }
+}
 
 // A backward pass follows the forward pass that it is of. Thread-compatible.
 template <typename Scalar>

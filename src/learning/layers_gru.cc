@@ -41,7 +41,10 @@ class Gru final : public Layer<Scalar> {
                             .pace = pass.pace},
                            pass.workspace);
     Turn(Recurrent(pass.weights), pass.pace);
-    for (size_t row = 0; row < pass.rows; ++row) std::fill_n(StateAt(row, 0), units_, Scalar{0});
+    InRows(pass.pace, pass.rows, units_, [&](RowGroup group) {
+      for (size_t i = 0; i < group.count; ++i)
+        std::fill_n(StateAt(group.first + i, 0), units_, Scalar{0});
+    });
     for (size_t t = 0; t < steps_; ++t) {
       pass.kernels->multiply({.m = pass.rows,
                               .n = 3 * units_,
@@ -57,41 +60,49 @@ class Gru final : public Layer<Scalar> {
                               .bias = input_bias + 3 * units_,
                               .pace = pass.pace},
                              pass.workspace);
-      GruStep<Scalar> step = StepAt(pass.rows, t);
-      step.recurrent = shares_;
-      step.recurrent_row = 3 * units_;
-      step.after = StateAt(0, t + 1);
-      Breathe(pass.pace);
-      pass.kernels->gru_forward(step);
+      InRows(pass.pace, pass.rows, units_, [&](RowGroup group) {
+        GruStep<Scalar> step = StepAt(group, t);
+        step.recurrent = shares_ + group.first * 3 * units_;
+        step.recurrent_row = 3 * units_;
+        step.after = StateAt(group.first, t + 1);
+        pass.kernels->gru_forward(step);
+      });
     }
+    const size_t outputs = last_only_ ? 1 : steps_;
     for (size_t row = 0; row < pass.rows; ++row) {
-      const size_t outputs = last_only_ ? 1 : steps_;
-      std::copy_n(StateAt(row, steps_ + 1 - outputs), outputs * units_,
-                  pass.output + row * outputs * units_);
+      const Scalar* const from = StateAt(row, steps_ + 1 - outputs);
+      Scalar* const to = pass.output + row * outputs * units_;
+      InPieces(pass.pace, outputs * units_,
+               [&](size_t begin, size_t end) { std::copy(from + begin, from + end, to + begin); });
     }
   }
 
   void Backward(const Pass<Scalar>& pass) override {
     // Derivatives by the state's shares of the gates, where their values were: [rows × steps + 1 ×
     // 3 units], with zeros at the last, so that one product with the states sums over all steps.
-    for (size_t row = 0; row < pass.rows; ++row) {
-      std::fill_n(shares_ + (row * (steps_ + 1) + steps_) * 3 * units_, 3 * units_, Scalar{0});
-    }
-    std::fill_n(delta_, pass.rows * units_, Scalar{0});
+    const size_t width = 3 * units_;
+    const size_t shares_row = (steps_ + 1) * width;
+    InRows(pass.pace, pass.rows, 4 * units_, [&](RowGroup group) {
+      for (size_t row = group.first; row < group.first + group.count; ++row) {
+        std::fill_n(shares_ + row * shares_row + steps_ * width, width, Scalar{0});
+        std::fill_n(delta_ + row * units_, units_, Scalar{0});
+      }
+    });
     for (size_t t = steps_; t-- > 0;) {
-      Breathe(pass.pace);
-      AddOutputs(pass, t);
-      GruStep<Scalar> step = StepAt(pass.rows, t);
-      step.recurrent = shares_ + t * 3 * units_;
-      step.recurrent_row = (steps_ + 1) * 3 * units_;
-      step.delta = delta_;
-      pass.kernels->gru_backward(step);
+      InRows(pass.pace, pass.rows, units_, [&](RowGroup group) {
+        AddOutputs(pass, group, t);
+        GruStep<Scalar> step = StepAt(group, t);
+        step.recurrent = shares_ + group.first * shares_row + t * width;
+        step.recurrent_row = shares_row;
+        step.delta = delta_ + group.first * units_;
+        pass.kernels->gru_backward(step);
+      });
       if (t == 0) break;  // nobody asks for the derivative by the zero state
       pass.kernels->multiply({.m = pass.rows,
                               .n = units_,
-                              .k = 3 * units_,
-                              .a = step.recurrent,
-                              .a_row = step.recurrent_row,
+                              .k = width,
+                              .a = shares_ + t * width,
+                              .a_row = shares_row,
                               .a_column = 1,
                               .b = Recurrent(pass.weights),
                               .b_row = units_,
@@ -111,14 +122,14 @@ class Gru final : public Layer<Scalar> {
     return states_ + (row * (steps_ + 1) + t) * units_;
   }
 
-  GruStep<Scalar> StepAt(size_t rows, size_t t) const {
-    return {.rows = rows,
+  GruStep<Scalar> StepAt(RowGroup group, size_t t) const {
+    return {.rows = group.count,
             .units = units_,
             .row = steps_ * 3 * units_,
-            .gates = gates_ + t * 3 * units_,
-            .kept = kept_ + t * units_,
+            .gates = gates_ + (group.first * steps_ + t) * 3 * units_,
+            .kept = kept_ + (group.first * steps_ + t) * units_,
             .kept_row = steps_ * units_,
-            .before = StateAt(0, t),
+            .before = StateAt(group.first, t),
             .state_row = (steps_ + 1) * units_};
   }
 
@@ -138,9 +149,9 @@ class Gru final : public Layer<Scalar> {
   }
 
   // Adds the derivative by the outputs of step t to that by its state.
-  void AddOutputs(const Pass<Scalar>& pass, size_t t) const {
+  void AddOutputs(const Pass<Scalar>& pass, RowGroup group, size_t t) const {
     if (last_only_ && t + 1 < steps_) return;
-    for (size_t row = 0; row < pass.rows; ++row) {
+    for (size_t row = group.first; row < group.first + group.count; ++row) {
       const size_t place = last_only_ ? row : row * steps_ + t;
       const Scalar* const from = pass.delta + place * units_;
       Scalar* const to = delta_ + row * units_;
@@ -188,8 +199,8 @@ class Gru final : public Layer<Scalar> {
     Scalar* const biases = recurrent + width * units_;
     add(gates_, pass.input, m, features_, pass.sink);
     add(shares_, states_, padded, units_, recurrent);
-    pass.kernels->add_rows(gates_, m, width, biases);
-    pass.kernels->add_rows(shares_, padded, width, biases + width);
+    AddRows(pass, gates_, m, width, biases);
+    AddRows(pass, shares_, padded, width, biases + width);
   }
 
   bool last_only_;

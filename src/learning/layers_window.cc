@@ -7,6 +7,9 @@
 namespace chorus::learning {
 namespace {
 
+// What a window costs at least, in numbers: a small one is all finding where it lies.
+constexpr size_t kWindowNumbersMin = 64;
+
 // Positions of a window on one image. Coordinates in the image may lie outside of it by the
 // padding, so they are signed.
 class Window {
@@ -26,6 +29,15 @@ class Window {
   size_t channels() const { return channels_; }
   size_t kernel() const { return kernel_; }
   size_t image_count() const { return height_ * width_ * channels_; }
+  size_t cost() const { return std::max(kWindowNumbersMin, kernel_ * kernel_ * channels_); }
+
+  // Zeros for all derivatives by the images, which windows add to.
+  template <typename Scalar>
+  void Clear(const Pass<Scalar>& pass) const {
+    InPieces(pass.pace, pass.rows * image_count(), [&](size_t begin, size_t end) {
+      std::fill(pass.delta_input + begin, pass.delta_input + end, Scalar{0});
+    });
+  }
 
   // The part of one row of a window that lies inside the image.
   struct Run {
@@ -66,8 +78,6 @@ class Window {
 
 // So many numbers of windows are laid out at a time, which stay in the cache; at least one window.
 constexpr uint64_t kLaidOutCount = uint64_t{1} << 16U;
-// Windows between two breaths.
-constexpr size_t kBreathPlaces = 16;
 
 template <typename Scalar>
 class Conv2d final : public Layer<Scalar> {
@@ -110,7 +120,7 @@ class Conv2d final : public Layer<Scalar> {
     const size_t all = pass.rows * window_.places();
     // Derivatives by the inputs first, all of them: they read the weights that the sink may be.
     if (pass.delta_input != nullptr) {
-      std::fill_n(pass.delta_input, pass.rows * window_.image_count(), Scalar{0});
+      window_.Clear(pass);
       for (size_t first = 0; first < all; first += piece_max_) {
         BackToInputs(pass, first, std::min(piece_max_, all - first));
       }
@@ -133,26 +143,27 @@ class Conv2d final : public Layer<Scalar> {
                               .pace = pass.pace},
                              pass.workspace);
     }
-    pass.kernels->add_rows(pass.delta, all, units_, pass.sink + units_ * area_);
+    AddRows(pass, pass.delta, all, units_, pass.sink + units_ * area_);
   }
 
  private:
   // Windows `first` to first + count of all rows, each a row of [count × area].
   void LayOut(const Pass<Scalar>& pass, size_t first, size_t count) const {
-    for (size_t i = 0; i < count; ++i) {
-      if (i % kBreathPlaces == 0) Breathe(pass.pace);
-      const size_t place = (first + i) % window_.places();
-      const Scalar* const image =
-          pass.input + (first + i) / window_.places() * window_.image_count();
-      Scalar* const to = laid_out_ + i * area_;
-      size_t written = 0;
-      window_.ForRuns(place, [&](const Window::Run& run) {
-        std::fill(to + written, to + run.window, Scalar{0});
-        std::copy_n(image + run.image, run.count, to + run.window);
-        written = run.window + run.count;
-      });
-      std::fill(to + written, to + area_, Scalar{0});
-    }
+    InRows(pass.pace, count, window_.cost(), [&](RowGroup group) {
+      for (size_t i = group.first; i < group.first + group.count; ++i) {
+        const size_t place = (first + i) % window_.places();
+        const Scalar* const image =
+            pass.input + (first + i) / window_.places() * window_.image_count();
+        Scalar* const to = laid_out_ + i * area_;
+        size_t written = 0;
+        window_.ForRuns(place, [&](const Window::Run& run) {
+          std::fill(to + written, to + run.window, Scalar{0});
+          std::copy_n(image + run.image, run.count, to + run.window);
+          written = run.window + run.count;
+        });
+        std::fill(to + written, to + area_, Scalar{0});
+      }
+    });
   }
 
   void BackToInputs(const Pass<Scalar>& pass, size_t first, size_t count) const {
@@ -169,15 +180,16 @@ class Conv2d final : public Layer<Scalar> {
                             .c_row = area_,
                             .pace = pass.pace},
                            pass.workspace);
-    for (size_t i = 0; i < count; ++i) {
-      if (i % kBreathPlaces == 0) Breathe(pass.pace);
-      Scalar* const image =
-          pass.delta_input + (first + i) / window_.places() * window_.image_count();
-      const Scalar* const from = delta_laid_out_ + i * area_;
-      window_.ForRuns((first + i) % window_.places(), [&](const Window::Run& run) {
-        for (size_t j = 0; j < run.count; ++j) image[run.image + j] += from[run.window + j];
-      });
-    }
+    InRows(pass.pace, count, window_.cost(), [&](RowGroup group) {
+      for (size_t i = group.first; i < group.first + group.count; ++i) {
+        Scalar* const image =
+            pass.delta_input + (first + i) / window_.places() * window_.image_count();
+        const Scalar* const from = delta_laid_out_ + i * area_;
+        window_.ForRuns((first + i) % window_.places(), [&](const Window::Run& run) {
+          for (size_t j = 0; j < run.count; ++j) image[run.image + j] += from[run.window + j];
+        });
+      }
+    });
   }
 
   Window window_;
@@ -217,7 +229,7 @@ class MaxPool2d final : public Layer<Scalar> {
 
   void Backward(const Pass<Scalar>& pass) override {
     if (pass.delta_input == nullptr) return;
-    std::fill_n(pass.delta_input, pass.rows * window_.image_count(), Scalar{0});
+    window_.Clear(pass);
     ForPlaces(pass, [&](size_t row, size_t place, size_t out) {
       Scalar* const image = pass.delta_input + row * window_.image_count();
       const Scalar* const delta = pass.delta + out;
@@ -236,10 +248,11 @@ class MaxPool2d final : public Layer<Scalar> {
   void ForPlaces(const Pass<Scalar>& pass, const Visit& visit) const {
     size_t out = 0;
     for (size_t row = 0; row < pass.rows; ++row) {
-      for (size_t place = 0; place < window_.places(); ++place, out += window_.channels()) {
-        if (place % kBreathPlaces == 0) Breathe(pass.pace);
-        visit(row, place, out);
-      }
+      InRows(pass.pace, window_.places(), window_.cost(), [&](RowGroup group) {
+        for (size_t i = 0; i < group.count; ++i, out += window_.channels()) {
+          visit(row, group.first + i, out);
+        }
+      });
     }
   }
 

@@ -38,8 +38,12 @@ void AddNextTokens(const Kernels<Scalar>& kernels, const Shape& shape, const flo
     AddCrossEntropy(kernels, z + t * width, width, static_cast<size_t>(next[t]), share,
                     delta + t * width, sums);
   }
-  for (size_t i = 0; i < judged * width; ++i) delta[i] *= static_cast<Scalar>(share);
-  std::fill(delta + judged * width, delta + length * width, Scalar{0});
+  InPieces(pace, judged * width, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) delta[i] *= static_cast<Scalar>(share);
+  });
+  Scalar* const padding = delta + judged * width;
+  InPieces(pace, (length - judged) * width,
+           [&](size_t begin, size_t end) { std::fill(padding + begin, padding + end, Scalar{0}); });
 }
 
 // Of a logit: -t * log(s) - (1 - t) * log(1 - s) with s = sigmoid(z), which is max(z, 0) - z * t +

@@ -213,7 +213,9 @@ void Network<Scalar>::Backward(std::span<const Scalar> weights, Scalar scale,
                                std::span<Scalar> sink) {
   const auto& last = state_->nodes.back();
   const size_t count = state_->rows * last.shapes.output.count();
-  for (size_t i = 0; i < count; ++i) last.delta[i] *= scale;
+  InPieces(state_->pace, count, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) last.delta[i] *= scale;
+  });
   for (size_t i = state_->nodes.size(); i-- > 0;) state_->RunBack(i, weights, sink);
 }
 
