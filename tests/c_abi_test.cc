@@ -78,7 +78,59 @@ TEST_F(CAbi, KeepsTheMemoryCap) {
            small.kinds.end();
   });
   EXPECT_THAT(small.messages, Contains(HasSubstr("memory")));
+  ASSERT_GE(small.kinds.size(), 3U);
+  EXPECT_EQ(small.kinds[0], CHORUS_CLIENT_CONNECTED);
+  EXPECT_EQ(small.kinds[1], CHORUS_CLIENT_INVITED);
+  EXPECT_EQ(small.kinds[2], CHORUS_CLIENT_REFUSED);
+  EXPECT_EQ(small.statuses[2], CHORUS_RESOURCE_EXHAUSTED);
   EXPECT_THAT(small.kinds, testing::Not(Contains(CHORUS_CLIENT_TRAINED)));
+}
+
+// The task needs a little more than a megabyte, most of it whatever the model's size is.
+TEST_F(CAbi, KeepsTheMemoryCapWhileARoundRuns) {
+  constexpr uint64_t kCap = 1'200'000;
+  const std::vector<float> features(40'000, 0.5F);
+  const std::vector<uint32_t> labels(features.size() / 2);
+  const chorus_examples more = {.struct_size = sizeof(chorus_examples),
+                                .inputs = 2,
+                                .count = labels.size(),
+                                .features = features.data(),
+                                .labels = labels.data(),
+                                .targets = nullptr,
+                                .outputs = 0,
+                                .reserved = 0};
+  Serve(kTask);
+  for (uint64_t number = 1; number <= 5; ++number) Join(number, kCap);
+  const Player& invited = *players_[0];
+  TickUntil([&] {
+    return std::find(invited.kinds.begin(), invited.kinds.end(), CHORUS_CLIENT_INVITED) !=
+           invited.kinds.end();
+  });
+  // The coordinator stands still, and so does the round.
+  EXPECT_EQ(chorus_client_add_examples(invited.client, &more), CHORUS_RESOURCE_EXHAUSTED);
+  Add(*players_[0], 7);
+  EXPECT_THAT(invited.kinds, testing::Not(Contains(CHORUS_CLIENT_REFUSED)));
+  Join(6, kCap);
+  EXPECT_EQ(chorus_client_add_examples(players_[5]->client, &more), CHORUS_OK)
+      << chorus_last_error();
+}
+
+TEST_F(CAbi, LooksAtNoExamplesThatTheMemoryCapHasNoRoomFor) {
+  Serve(kTask);
+  Player& player =
+      Create(1, [](chorus_client_config& config) { config.memory_bytes_max = 1'000'000; });
+  const float only = 0;
+  chorus_examples examples{};
+  examples.struct_size = sizeof(examples);
+  examples.inputs = 2;
+  examples.count = 50'000'000;  // which are not there
+  examples.features = &only;
+  EXPECT_EQ(chorus_client_add_examples(player.client, &examples), CHORUS_RESOURCE_EXHAUSTED);
+  Add(player, 1);
+  EXPECT_EQ(chorus_client_add_examples(player.client, &examples), CHORUS_RESOURCE_EXHAUSTED);
+  ASSERT_EQ(chorus_client_start(player.client), CHORUS_OK) << chorus_last_error();
+  EXPECT_EQ(chorus_client_add_examples(player.client, &examples), CHORUS_RESOURCE_EXHAUSTED);
+  Add(player, 2);
 }
 
 TEST_F(CAbi, TurnsAwayASecondThread) {
@@ -196,6 +248,18 @@ TEST_F(CAbi, ReadsOfAFirstVersionsConfigurationWhatThatHad) {
     std::memset(reinterpret_cast<char*>(&config) + kFirst, 0xa5, sizeof(config) - kFirst);
   });
   EXPECT_NE(player.client, nullptr);
+}
+
+TEST_F(CAbi, ReadsOfAFirstVersionsCoordinatorWhatThatHad) {
+  ServeAs([](chorus_coordinator_config& config) {
+    constexpr uint32_t kFirst = 152;
+    config.struct_size = kFirst;
+    std::memset(reinterpret_cast<char*>(&config) + kFirst, 0xa5, sizeof(config) - kFirst);
+  });
+  EXPECT_GT(port_, 0);
+  int32_t web_port = 1;
+  EXPECT_EQ(chorus_coordinator_get_web_port(coordinator_, &web_port), CHORUS_OK);
+  EXPECT_EQ(web_port, 0);
 }
 
 TEST_F(CAbi, PausesFromBeforeTheStart) {
@@ -333,6 +397,31 @@ TEST_F(CAbi, RefusesExamplesThatWouldOverflowOrAreOfAnotherKind) {
   EXPECT_THAT(chorus_last_error(), HasSubstr("another kind"));
 }
 
+// Asks the page for `path` while the coordinator is ticked; all that comes until it hangs up.
+std::string GetTicking(chorus_coordinator* coordinator, int32_t port, const std::string& path) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string request = "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  EXPECT_EQ(::connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(::send(socket, request.data(), request.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(request.size()));
+  std::string all;
+  std::array<char, 4096> part{};
+  ssize_t got = 1;
+  for (int tick = 0; got > 0 && tick < 20'000; ++tick) {
+    EXPECT_EQ(chorus_coordinator_poll(coordinator, 1000), CHORUS_OK) << chorus_last_error();
+    pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
+    if (::poll(&event, 1, 1) <= 0) continue;
+    got = ::recv(socket, part.data(), part.size(), 0);
+    if (got > 0) all.append(part.data(), static_cast<size_t>(got));
+  }
+  ::close(socket);
+  return all;
+}
+
 TEST_F(CAbi, ServesItsPageWhereItIsTold) {
   Serve(kTask);
   int32_t port = 1;
@@ -341,7 +430,9 @@ TEST_F(CAbi, ServesItsPageWhereItIsTold) {
   EXPECT_EQ(chorus_coordinator_destroy(coordinator_), CHORUS_OK);
   ServeAs([&](chorus_coordinator_config& config) { config.web_listen = Lend("127.0.0.1:0"); });
   EXPECT_EQ(chorus_coordinator_get_web_port(coordinator_, &port), CHORUS_OK);
-  EXPECT_GT(port, 0);
+  ASSERT_GT(port, 0);
+  EXPECT_THAT(GetTicking(coordinator_, port, "/healthz"), testing::StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(GetTicking(coordinator_, port, "/metrics"), HasSubstr("\nchorus_"));
 }
 
 }  // namespace

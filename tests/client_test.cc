@@ -199,6 +199,11 @@ TEST(Session, RefusesWhatThisDeviceCannotTrain) {
   World small;
   small.options.memory_bytes_max = 1'000;
   ExpectRefusal(small, SomeTask(Protocol::kSecAgg), Code::kResourceExhausted, "memory");
+  // What examples lie in counts, though nothing is there yet.
+  World roomy;
+  roomy.options.memory_bytes_max = size_t{1} << 28U;
+  roomy.examples.features.reserve(roomy.options.memory_bytes_max / sizeof(float));
+  ExpectRefusal(roomy, SomeTask(Protocol::kSecAgg), Code::kResourceExhausted, "memory");
   World other_shape;
   ExpectRefusal(other_shape, SomeTask(Protocol::kSecAgg, 5), Code::kInvalidArgument, "");
   World labels;

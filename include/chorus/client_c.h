@@ -109,8 +109,8 @@ CHORUS_API int32_t chorus_client_create(const chorus_client_config* config, chor
 /* Copies examples; they never leave the device. Before the start and after it: later ones count
  * from the next round on, and have as many features and the same kind of answers as the first.
  * CHORUS_INVALID_ARGUMENT: they do not fit, or one number among them is not finite;
- * CHORUS_RESOURCE_EXHAUSTED: together they would be larger than memory_bytes_max. A call that
- * failed has added nothing. */
+ * CHORUS_RESOURCE_EXHAUSTED: there is no room for them in memory_bytes_max, in which what joins
+ * earlier ones counts three times. A call that failed has added nothing. */
 CHORUS_API int32_t chorus_client_add_examples(chorus_client* client,
                                               const chorus_examples* examples);
 

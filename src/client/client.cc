@@ -87,6 +87,7 @@ struct Source {
   client::HostState state = {};
 };
 
+using client::kCopiesOfAdded;
 constexpr uint64_t kExampleNumbersMax = limits::kExamplesBytesMax / sizeof(float);
 
 uint64_t NumbersOf(const Examples& examples) {
@@ -103,6 +104,10 @@ void Append(Examples& to, const Examples& more) {
 // How many a client may hold: what it trains with counts as its memory too.
 uint64_t NumbersMax(const ClientOptions& options) {
   return std::min<uint64_t>(kExampleNumbersMax, options.memory_bytes_max / sizeof(float));
+}
+
+Status NoRoom() {
+  return ResourceExhausted("the examples would be larger than memory_bytes_max allows");
 }
 
 // What can be asked of examples before a task says what model they are for.
@@ -157,6 +162,9 @@ struct Client::Inside {
   void Run();
   void AskToStop();
   void TakeFreshExamples();
+  bool TakeMemory(uint64_t bytes);
+  void FreeMemory();
+  Status CheckRoom(uint64_t more) const;
   Status Add(Examples examples);
   void Hold(client::HostState said);
   void Step(const client::CallAction& call);
@@ -174,6 +182,7 @@ struct Client::Inside {
   client::FrameBudget budget;
   const uint32_t inputs;        // of an example
   uint64_t numbers;             // in all examples, those added too; guarded by `mutex`
+  uint64_t round_bytes = 0;     // held by a round that runs; likewise
   const uint64_t labels_each;   // 0 or 1
   const uint64_t targets_each;  // of an example
   const std::unique_ptr<Rng> rng;
@@ -184,8 +193,8 @@ struct Client::Inside {
 
   Cancel cancel;
   std::mutex model_mutex;  // guards the session's model, which changes while a reply is delivered
-  // Guards events, the examples added and `numbers`; a request to cancel is made under it, so no
-  // wait misses it.
+  // Guards events, the examples added and what memory is counted; a request to cancel is made under
+  // it, so no wait misses it.
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<ClientEvent> events;
@@ -208,11 +217,46 @@ void Client::Inside::AskToStop() {
   budget.Close();
 }
 
-// Between rounds only: training reads the examples, and a round has judged them.
+// Between rounds only: training reads the examples, and a round has judged them. They are copied
+// without the lock, which a host's frame may be waiting for.
 void Client::Inside::TakeFreshExamples() {
+  Examples fresh;
+  {
+    const std::lock_guard lock(mutex);
+    std::swap(fresh, added);
+  }
+  if (fresh.features.empty()) return;
+  Examples& all = source.examples;
+  all.features.reserve(all.features.size() + fresh.features.size());
+  all.labels.reserve(all.labels.size() + fresh.labels.size());
+  all.targets.reserve(all.targets.size() + fresh.targets.size());
+  Append(all, fresh);
+}
+
+// A round's, which then runs until FreeMemory.
+bool Client::Inside::TakeMemory(uint64_t bytes) {
   const std::lock_guard lock(mutex);
-  Append(source.examples, added);
-  added = {};
+  const uint64_t waiting = kCopiesOfAdded * sizeof(float) * NumbersOf(added);
+  if (waiting > options.memory_bytes_max || bytes > options.memory_bytes_max - waiting)
+    return false;
+  round_bytes = bytes;
+  return true;
+}
+
+void Client::Inside::FreeMemory() {
+  const std::lock_guard lock(mutex);
+  round_bytes = 0;
+}
+
+// Under `mutex`: whether `more` numbers fit, between rounds and beside what a round holds.
+Status Client::Inside::CheckRoom(uint64_t more) const {
+  if (more > kExampleNumbersMax - numbers) return NoRoom();
+  constexpr uint64_t kEach = kCopiesOfAdded * sizeof(float);
+  const uint64_t bytes_max = options.memory_bytes_max;
+  const uint64_t beside_round = round_bytes + kEach * (NumbersOf(added) + more);
+  if (kEach * (numbers + more) > bytes_max || (round_bytes > 0 && beside_round > bytes_max))
+    return NoRoom();
+  return OkStatus();
 }
 
 Status Client::Inside::Add(Examples examples) {
@@ -225,9 +269,7 @@ Status Client::Inside::Add(Examples examples) {
         "the examples must have as many features and targets as the first ones, and labels if "
         "those have");
   const std::lock_guard lock(mutex);
-  const uint64_t numbers_max = NumbersMax(options);
-  if (numbers > numbers_max || NumbersOf(examples) > numbers_max - numbers)
-    return ResourceExhausted("the examples would be larger than memory_bytes_max allows");
+  CHORUS_TRY(CheckRoom(NumbersOf(examples)));
   numbers += NumbersOf(examples);
   added.inputs = inputs;
   Append(added, examples);
@@ -240,20 +282,18 @@ void Client::Inside::Run() {
     const client::Action action = session->Next();
     Publish();
     std::visit([this](const auto& step) { Step(step); }, action);
+    if (session->resting()) FreeMemory();
     Publish();
   }
 }
 
 void Client::Inside::Step(const client::CallAction& call) {
-  if (session->resting()) {
-    budget.AwaitRelease(UINT32_MAX);
-    TakeFreshExamples();
-  } else if (call.of_model) {
-    // The invitation came while a call waited for it.
-    budget.AwaitRelease(UINT32_MAX);
-  }
+  // Of a model: the invitation came while a call waited for it.
+  if (session->resting() || call.of_model) budget.AwaitRelease(UINT32_MAX);
   Result<Bytes> reply = transport->Call(call.method, call.request, call.deadline);
   budget.AwaitRelease(static_cast<uint32_t>(client::Hold::kPaused));
+  // What came while the call waited, too: the round that the reply may begin counts its memory.
+  if (session->resting()) TakeFreshExamples();
   const std::lock_guard lock(model_mutex);
   session->Deliver(std::move(reply));
 }
@@ -371,6 +411,8 @@ struct client::Starter {
   static std::unique_ptr<Client> Run(std::unique_ptr<Client::Inside> inside, Role role,
                                      const IdentityVerifier& verifier, LogSink& log,
                                      std::optional<ExperimentSeed> seed) {
+    Client::Inside& running = *inside;
+    const auto taker = [&running](uint64_t bytes) { return running.TakeMemory(bytes); };
     inside->session = Session::Create({.options = &inside->options,
                                        .role = role,
                                        .examples = &inside->source.examples,
@@ -384,10 +426,15 @@ struct client::Starter {
                                        .cancel = &inside->cancel,
                                        .experiment = std::move(seed),
                                        .seen_keys = &inside->seen_keys,
-                                       .budget = &inside->budget});
-    Client::Inside& running = *inside;
+                                       .budget = &inside->budget,
+                                       .take_memory = taker});
     inside->thread = std::thread([&running] { running.Run(); });
     return std::unique_ptr<Client>(new Client(std::move(inside)));
+  }
+
+  static Status CheckRoom(const Client& client, uint64_t numbers) {
+    const std::lock_guard lock(client.inside_->mutex);
+    return client.inside_->CheckRoom(numbers);
   }
 
   // What a member's options have in common with a client's.
@@ -460,6 +507,10 @@ Result<std::unique_ptr<Client>> Client::StartOver(std::unique_ptr<Transport> tra
 Status client::CheckOptions(const ClientOptions& options) {
   CHORUS_TRY(ValidateNetwork(options));
   return ValidateOptions(options, Role::kClient);
+}
+
+Status client::CheckRoom(const Client& client, uint64_t numbers) {
+  return Starter::CheckRoom(client, numbers);
 }
 
 Result<std::unique_ptr<Client>> client::StartHeld(ClientOptions& options, Examples& examples,

@@ -113,7 +113,8 @@ bool AllFinite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
-Result<Examples> ExamplesFrom(const chorus_examples& given) {
+// What of the examples can be told without looking at them.
+Status CheckExamples(const chorus_examples& given) {
   if (given.inputs == 0 || given.count == 0)
     return InvalidArgument("examples need at least one example of at least one feature");
   if (given.features == nullptr) return c_abi::NullPointer("examples.features");
@@ -125,6 +126,15 @@ Result<Examples> ExamplesFrom(const chorus_examples& given) {
   const uint64_t each = uint64_t{given.inputs} + given.outputs + 1;
   if (given.count > limits::kExamplesBytesMax / sizeof(float) / each)
     return InvalidArgument("the examples are larger than a client may hold");
+  return OkStatus();
+}
+
+uint64_t NumbersOf(const chorus_examples& given) {
+  return given.count * (uint64_t{given.inputs} + given.outputs + (given.labels != nullptr ? 1 : 0));
+}
+
+// Of examples that were checked.
+Result<Examples> ExamplesFrom(const chorus_examples& given) {
   Examples examples;
   examples.inputs = given.inputs;
   examples.features.assign(given.features, given.features + given.count * given.inputs);
@@ -135,10 +145,6 @@ Result<Examples> ExamplesFrom(const chorus_examples& given) {
   if (!AllFinite(examples.features) || !AllFinite(examples.targets))
     return InvalidArgument("the examples hold numbers that are not finite");
   return examples;
-}
-
-size_t NumbersOf(const Examples& examples) {
-  return examples.features.size() + examples.labels.size() + examples.targets.size();
 }
 
 void AppendTo(Examples& all, Examples more) {
@@ -163,9 +169,7 @@ class Bound {
         greeting_(TextOf(config.server)),
         on_event_(config.on_event),
         user_(config.user),
-        // As the start will judge them.
-        numbers_max_(std::min<uint64_t>(MemoryMax(config), limits::kExamplesBytesMax) /
-                     sizeof(float)),
+        memory_bytes_max_(MemoryMax(config)),
         clock_(NewSystemClock()),
         log_(config.log_to_stderr == 0
                  ? std::make_unique<NoLog>()
@@ -173,7 +177,7 @@ class Bound {
                                                               : LogLevel::kInfo)) {}
 
   Status Prepare(const chorus_client_config& config);
-  Status Add(Examples examples);
+  Status Add(const chorus_examples& given);
   Status Start();
   Status Poll(std::chrono::microseconds budget);
   Status TakeEvent(chorus_client_event* event);
@@ -199,6 +203,7 @@ class Bound {
     const std::lock_guard lock(mutex_);
     return token_;
   }
+  Status CheckRoom(uint64_t more) const;
   void PlayEcho();
   void Keep(ClientEvent event, std::string message);
   struct Kept {
@@ -211,7 +216,7 @@ class Bound {
   const std::string greeting_;
   const chorus_client_on_event on_event_;
   void* const user_;
-  const uint64_t numbers_max_;  // in all examples
+  const uint64_t memory_bytes_max_;
   const std::unique_ptr<Clock> clock_;
   const std::unique_ptr<LogSink> log_;
   std::unique_ptr<IdentityVerifier> verifier_;
@@ -241,8 +246,22 @@ Status Bound::Prepare(const chorus_client_config& config) {
   return OkStatus();
 }
 
-Status Bound::Add(Examples examples) {
+// As the start will judge the first examples, and the client that runs all later ones.
+Status Bound::CheckRoom(uint64_t more) const {
+  if (client_ != nullptr) return client::CheckRoom(*client_, more);
+  const uint64_t copies = numbers_ == 0 ? 1 : kCopiesOfAdded;
+  const uint64_t bytes = sizeof(float) * (numbers_ + more);
+  if (bytes > limits::kExamplesBytesMax || copies * bytes > memory_bytes_max_)
+    return ResourceExhausted("the examples would be larger than memory_bytes_max allows");
+  return OkStatus();
+}
+
+Status Bound::Add(const chorus_examples& given) {
+  CHORUS_TRY(CheckExamples(given));
   if (said().stopped) return FailedPrecondition("the client was stopped");
+  // Before anything is copied.
+  CHORUS_TRY(CheckRoom(NumbersOf(given)));
+  CHORUS_TRY_ASSIGN(Examples examples, ExamplesFrom(given));
   if (client_ != nullptr) return client_->AddExamples(std::move(examples));
   const bool first = examples_.features.empty();
   const bool labels = examples_.labels.empty() == examples.labels.empty();
@@ -250,9 +269,7 @@ Status Bound::Add(Examples examples) {
       examples_.targets.size() * examples.count() == examples.targets.size() * examples_.count();
   if (!first && (examples.inputs != examples_.inputs || !labels || !targets))
     return InvalidArgument("the examples are of another kind than those added before");
-  if (NumbersOf(examples) > numbers_max_ - numbers_)
-    return ResourceExhausted("the examples would be larger than memory_bytes_max allows");
-  numbers_ += NumbersOf(examples);
+  numbers_ += NumbersOf(given);
   if (echo_) story_.Add(examples);
   // The echo keeps the first of each kind alone, to judge later ones by.
   if (!echo_ || first) AppendTo(examples_, std::move(examples));
@@ -413,8 +430,7 @@ chorus::Status Create(const chorus_client_config* given, chorus_client** client)
 
 chorus::Status Add(Bound& bound, const chorus_examples* given) {
   CHORUS_TRY_ASSIGN(const chorus_examples examples, chorus::c_abi::ReadStruct(given, "examples"));
-  CHORUS_TRY_ASSIGN(chorus::Examples copied, chorus::client::ExamplesFrom(examples));
-  return bound.Add(std::move(copied));
+  return bound.Add(examples);
 }
 
 chorus::Status Fetch(const Bound& bound, chorus_model** model) {

@@ -10,6 +10,10 @@
 
 namespace chorus::client {
 
+// Examples that join others are copied, and vectors move as they grow: for a moment there are, at
+// most, so many times as many as there will be.
+inline constexpr uint64_t kCopiesOfAdded = 3;
+
 // What the host said of its game before the client's thread runs.
 struct HostState {
   bool paused = false;
@@ -24,5 +28,9 @@ Status CheckOptions(const ClientOptions& options);
 Result<std::unique_ptr<Client>> StartHeld(ClientOptions& options, Examples& examples,
                                           HostState state, const IdentityVerifier& verifier,
                                           const Clock& clock, LogSink& log);
+
+// Whether examples of so many numbers could be added to a client that runs: before they are copied.
+// The failures of Client::AddExamples.
+Status CheckRoom(const Client& client, uint64_t numbers);
 
 }  // namespace chorus::client

@@ -36,8 +36,9 @@ bool AllFinite(std::span<const float> values) {
 }
 
 uint64_t ExamplesBytes(const Examples& examples) {
-  return sizeof(float) * (examples.features.size() + examples.targets.size()) +
-         sizeof(uint32_t) * examples.labels.size();
+  // As much as they lie in, which is more where they came one after the other.
+  return sizeof(float) * (examples.features.capacity() + examples.targets.capacity()) +
+         sizeof(uint32_t) * examples.labels.capacity();
 }
 
 // What this client computes for itself and the coordinator's parameters must agree with.
@@ -98,7 +99,9 @@ Status CheckDevice(const SessionOptions& options, const AcceptedTask& task) {
   CHORUS_TRY(CheckOwnExamples(options, task.spec));
   const Examples none;
   const uint64_t bytes = RoundBytes(task, options.trainer == nullptr ? *options.examples : none);
-  if (bytes > options.options->memory_bytes_max)
+  const bool fits = options.take_memory != nullptr ? options.take_memory(bytes)
+                                                   : bytes <= options.options->memory_bytes_max;
+  if (!fits)
     return ResourceExhausted("training this task needs " + std::to_string(bytes >> 20U) +
                              " MiB of memory; this game allows " +
                              std::to_string(options.options->memory_bytes_max >> 20U) + " MiB");

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -89,6 +90,10 @@ struct SessionOptions {
   std::optional<ExampleRows> rows = std::nullopt;
   TrainingBuffers* buffers = nullptr;  // likewise, of the calling thread and this task alone
   FrameBudget* budget = nullptr;       // when training runs, and where; null: whenever, in Work()
+  // Of a client to which examples may be added while a round runs: whether one that holds so many
+  // bytes fits beside them, which then counts on that memory until the session rests. Null: whether
+  // memory_bytes_max is enough.
+  std::function<bool(uint64_t bytes)> take_memory = nullptr;
 };
 
 // A model as its session holds it, until the session's next Deliver.
