@@ -1,5 +1,8 @@
 // The C ABI of both sides, inside one program: a federation that is driven by one loop, as a game
 // server drives it, and misuse. What C itself thinks of the headers is client_c_test.c's.
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -292,12 +295,13 @@ TEST_F(CAbi, TakesTokensOfAnySizeThatIsAllowedFromAnyThread) {
             CHORUS_INVALID_ARGUMENT);
 }
 
+// What joins earlier ones counts three times.
 TEST_F(CAbi, CountsExamplesAgainstTheMemoryCap) {
   Serve(kTask);
   const Examples clouds = Clouds(1);
   const uint64_t once = 4 * (clouds.features.size() + clouds.labels.size());
   Player& player =
-      Create(1, [&](chorus_client_config& config) { config.memory_bytes_max = 3 * once - 1; });
+      Create(1, [&](chorus_client_config& config) { config.memory_bytes_max = 9 * once - 1; });
   const chorus_examples examples = {.struct_size = sizeof(chorus_examples),
                                     .inputs = clouds.inputs,
                                     .count = clouds.count(),
