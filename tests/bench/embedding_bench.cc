@@ -167,9 +167,9 @@ Status World::Start(TaskSpec task) {
 // A figure that could not be taken falls short.
 std::optional<Measured> Failed() { return Measured{.value = 1e9, .limit = 0}; }
 
-// Resident, in MiB: medians of five bare clients and five games in turn. Milliseconds to the first
-// check-in: the least of five, since whatever else runs on the machine only adds to it; of a game's
-// first start ever, which makes its state folder, and of one that finds it.
+// Medians of five bare clients and five games in turn: resident, in MiB, and milliseconds to the
+// first check-in, of a game's first start ever, which makes its state folder, and of one that finds
+// it.
 struct Idle {
   double bare_mb = 0;
   double client_mb = 0;
@@ -276,23 +276,37 @@ std::optional<Measured> MemoryTraining() {
   return Measured{.value = peaks->training_mb, .limit = 4 + 16 * parameters / kMegabyte};
 }
 
-std::optional<Measured> Frame() {
+// What a game prints that trains by itself, and for longer than it looks.
+std::optional<Lines> TrainAlone(const std::string& mode) {
   TaskSpec task = BaseTask();
-  task.name = "frame";
+  task.name = mode;
   task.protocol = Protocol::kPlain;
-  task.training.steps = 1'000'000;  // more than the polls have time for
+  task.training.steps = 1'000'000;
   task.cohort = {.minimum = 1, .target = 1, .maximum = 1};
   const std::optional<World> world = World::Make(std::move(task));
-  if (!world.has_value()) return Failed();
-  const std::optional<Lines> lines = World::Wait(
-      world->Launch(world->Client("frame", 0, "allow_plain: true cohort_min: 1 honest_min: 1")));
+  if (!world.has_value()) return std::nullopt;
+  return World::Wait(
+      world->Launch(world->Client(mode, 0, "allow_plain: true cohort_min: 1 honest_min: 1")));
+}
+
+std::optional<Measured> Frame() {
+  const std::optional<Lines> lines = TrainAlone("frame");
   if (!lines.has_value()) return Failed();
   std::printf("  mean %.3f ms; wall p99 %.3f ms beside %.3f ms of a bare spin of 2 ms\n",
               lines->at("mean_ms"), lines->at("wall_ms"), lines->at("spin_ms"));
-  std::printf(
-      "  300 pauses from another thread, until the poll ends: median %.3f ms, p99 %.3f ms\n",
-      lines->at("median_pause_ms"), lines->at("pause_ms"));
   return Measured{.value = lines->at("frame_ms"), .limit = 2.2};
+}
+
+std::optional<Measured> Pause() {
+  const std::optional<Lines> poll = TrainAlone("pause");
+  const std::optional<Lines> worker = TrainAlone("pause_worker");
+  if (!poll.has_value() || !worker.has_value()) return Failed();
+  std::printf(
+      "  in poll: %.3f ms; wall, until the poll of another thread ends: median %.3f, p99 %.3f\n",
+      poll->at("pause_ms"), poll->at("median_wall_ms"), poll->at("wall_ms"));
+  std::printf("  on the worker: %.3f ms; wall, until it sleeps: median %.3f, p99 %.3f\n",
+              worker->at("pause_ms"), worker->at("median_wall_ms"), worker->at("wall_ms"));
+  return Measured{.value = std::max(poll->at("pause_ms"), worker->at("pause_ms")), .limit = 1};
 }
 
 }  // namespace
@@ -314,6 +328,9 @@ int main(int argc, char** argv) {
       Figure{.name = "frame",
              .unit = "ms of CPU, p99 of 10000 polls of 2 ms",
              .measure = &chorus::bench::Frame},
+      Figure{.name = "pause",
+             .unit = "ms of CPU until training stops, p99 of 300 pauses, in poll or on the worker",
+             .measure = &chorus::bench::Pause},
   };
   return chorus::bench::PrintAll(figures, std::span(argv + 1, static_cast<size_t>(argc - 1)));
 }

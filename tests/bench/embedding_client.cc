@@ -1,8 +1,9 @@
 // A game with Chorus in it, through the C ABI and nothing else:
-//   embedding_client idle|train|frame HOST:PORT KEYS STATE NUMBER POLICY
+//   embedding_client idle|train|frame|pause|pause_worker HOST:PORT KEYS STATE NUMBER POLICY
 // idle: checks in, prints what that took, and what is resident a little later. train: takes part in
-// one round. frame: times 10,000 polls of 2 ms while it trains, each beside a bare spin of 2 ms,
-// and then how soon a poll of another thread ends that is paused.
+// one round. frame: times 10,000 polls of 2 ms while it trains, each beside a bare spin of 2 ms.
+// pause: how soon a poll of another thread ends that is paused; pause_worker: how soon the
+// library's own thread sleeps.
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,11 +12,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "chorus/client_c.h"
@@ -81,7 +85,8 @@ bool Begin(Game& game, char** argv) {
   const std::string identity = ReadHex(keys + "/identity-" + argv[5] + ".key");
   const std::string certificate = Read(keys + "/certificate-" + argv[5]);
   const std::string policy = argv[6];
-  const bool idle = std::string_view(argv[1]) == "idle";
+  const std::string_view mode = argv[1];
+  const bool idle = mode == "idle";
   const uint32_t count = idle ? kExamplesIdle : kExamples;
   const uint32_t inputs = idle ? kInputsIdle : kInputs;
   std::vector<float> features(size_t{inputs} * count);
@@ -96,7 +101,7 @@ bool Begin(Game& game, char** argv) {
   game.begin = WallSeconds();
   chorus_client_config config;
   if (!Ok(chorus_client_config_init(&config, sizeof(config)))) return false;
-  config.training = CHORUS_TRAIN_IN_POLL;
+  config.training = mode == "pause_worker" ? CHORUS_TRAIN_ON_WORKER : CHORUS_TRAIN_IN_POLL;
   config.server = Lend(server);
   config.tls_roots_pem = Lend(roots);
   config.coordinator_key = Lend(coordinator);
@@ -158,31 +163,123 @@ void Spin() {
   }
 }
 
+// Another thread of this process.
+class Thread {
+ public:
+  explicit Thread(int id) : id_(id), stat_("/proc/self/task/" + std::to_string(id) + "/stat") {}
+
+  // As Linux numbers the clock of a thread's CPU time.
+  double CpuSeconds() const {
+    timespec now{};
+    clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(id_) << 3U | 6U), &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  }
+  bool Sleeps() const {
+    const std::string stat = Read(stat_);
+    const size_t name_end = stat.rfind(") ");
+    return name_end != std::string::npos && stat[name_end + 2] == 'S';
+  }
+
+  // All of them but the caller.
+  static std::vector<Thread> Others() {
+    std::vector<Thread> others;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+      const int id = std::stoi(entry.path().filename());
+      if (id != getpid()) others.emplace_back(id);
+    }
+    return others;
+  }
+
+ private:
+  int id_;
+  std::string stat_;
+};
+
+constexpr size_t kPauses = 300;
+
+// What pauses took until nothing trained any more: the training thread's CPU, and wall time, in
+// which on a busy machine that thread may have waited for its turn.
+struct Pauses {
+  std::vector<double> cpu;
+  std::vector<double> wall;
+};
+
+void Print(Pauses pauses) {
+  std::printf("pause_ms %.4f\n", 1e3 * Percentile99(std::move(pauses.cpu)));
+  std::printf("wall_ms %.4f\n", 1e3 * Percentile99(pauses.wall));
+  std::sort(pauses.wall.begin(), pauses.wall.end());
+  std::printf("median_wall_ms %.4f\n", 1e3 * pauses.wall[pauses.wall.size() / 2]);
+}
+
+// Somewhere in its training, elsewhere for each pause.
+void LetItTrain(size_t pause) {
+  std::this_thread::sleep_for(std::chrono::microseconds(3'000 + 37 * (pause % 100)));
+}
+
 // From a pause by the host's thread to the end of the long poll that its other thread is in.
-int Pauses(Game& game) {
-  constexpr size_t kPauses = 300;
+int PollPauses(Game& game) {
   constexpr uint32_t kLongPollUs = 100'000;
-  std::vector<double> waits;
+  if (!Await(game, CHORUS_CLIENT_INVITED, 0)) return 1;
+  const double patience = WallSeconds() + 120;
+  for (double took = 0; took < 0.5e-6 * kBudgetUs;) {
+    const double begin = WallSeconds();
+    if (begin > patience || !Ok(chorus_client_poll(game.client, kBudgetUs))) return 1;
+    took = WallSeconds() - begin;
+  }
+  Pauses pauses;
   for (size_t i = 0; i < kPauses; ++i) {
-    std::atomic<bool> polling = false;
+    std::atomic<int> id = 0;
     double end = 0;
+    double cpu_end = 0;
     std::thread job([&] {
-      polling = true;
+      id = gettid();
       (void)Ok(chorus_client_poll(game.client, kLongPollUs));
       end = WallSeconds();
+      cpu_end = CpuSeconds();
     });
-    while (!polling) std::this_thread::yield();
-    // Somewhere in its training.
-    std::this_thread::sleep_for(std::chrono::microseconds(3'000 + 37 * (i % 100)));
+    while (id == 0) std::this_thread::yield();
+    LetItTrain(i);
+    const double cpu_begin = Thread(id).CpuSeconds();
     const double begin = WallSeconds();
     if (!Ok(chorus_client_pause(game.client))) return 1;
     job.join();
-    waits.push_back(end - begin);
+    pauses.wall.push_back(end - begin);
+    pauses.cpu.push_back(cpu_end - cpu_begin);
     if (!Ok(chorus_client_resume(game.client))) return 1;
   }
-  std::printf("pause_ms %.4f\n", 1e3 * Percentile99(waits));
-  std::sort(waits.begin(), waits.end());
-  std::printf("median_pause_ms %.4f\n", 1e3 * waits[waits.size() / 2]);
+  Print(std::move(pauses));
+  return 0;
+}
+
+// From a pause to when the library's thread sleeps: it does so nowhere else while it trains.
+int WorkerPauses(Game& game) {
+  constexpr double kTrains = 0.2;  // seconds that nothing but training takes
+  if (!Await(game, CHORUS_CLIENT_INVITED, 0)) return 1;
+  std::vector<Thread> trainer;
+  const double patience = WallSeconds() + 120;
+  while (trainer.empty() && WallSeconds() < patience) {
+    usleep(1'000);
+    for (const Thread& thread : Thread::Others()) {
+      if (trainer.empty() && thread.CpuSeconds() > kTrains) trainer.push_back(thread);
+    }
+  }
+  if (trainer.empty()) return 1;
+  const Thread& worker = trainer.front();
+  Pauses pauses;
+  for (size_t i = 0; i < kPauses; ++i) {
+    const double resumed = worker.CpuSeconds();
+    while (worker.CpuSeconds() == resumed) usleep(100);
+    LetItTrain(i);
+    const double cpu_begin = worker.CpuSeconds();
+    const double begin = WallSeconds();
+    if (!Ok(chorus_client_pause(game.client))) return 1;
+    while (!worker.Sleeps()) {
+    }
+    pauses.wall.push_back(WallSeconds() - begin);
+    pauses.cpu.push_back(worker.CpuSeconds() - cpu_begin);
+    if (!Ok(chorus_client_resume(game.client))) return 1;
+  }
+  Print(std::move(pauses));
   return 0;
 }
 
@@ -218,16 +315,22 @@ int Frame(Game& game) {
   std::printf("mean_ms %.4f\n", 1e3 * total / static_cast<double>(cpu.size()));
   std::printf("wall_ms %.4f\n", 1e3 * Percentile99(wall));
   std::printf("spin_ms %.4f\n", 1e3 * Percentile99(spin));
-  return Pauses(game);
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc != 7) return 2;
-  const std::string_view mode = argv[1];
+  const std::map<std::string_view, int (*)(Game&)> modes = {{"idle", &Idle},
+                                                            {"train", &Train},
+                                                            {"frame", &Frame},
+                                                            {"pause", &PollPauses},
+                                                            {"pause_worker", &WorkerPauses}};
+  const auto found = modes.find(argv[1]);
+  if (found == modes.end()) return 2;
   Game game;
   if (!Begin(game, argv)) return 1;
-  const int outcome = mode == "idle" ? Idle(game) : mode == "train" ? Train(game) : Frame(game);
+  const int outcome = found->second(game);
   return Ok(chorus_client_destroy(game.client)) ? outcome : 1;
 }

@@ -6,7 +6,8 @@
 #   tests/bench/run.sh cohorts  10,000 clients as ten parallel cohorts
 #   tests/bench/run.sh one_shot OneShot: client, folding, opening, 10,000 clients in one session;
 #                               ten minutes, 5 GB; names of figures after it run only those
-#   tests/bench/run.sh embedding  what the client costs a game: size, memory, frames, start; two minutes
+#   tests/bench/run.sh embedding  what the client costs a game: size, memory, frames, pauses,
+#                               start; two minutes
 #   tests/bench/run.sh learning speed of training and simulation, rounds to accuracy on real data
 #                               from the folder CHORUS_DATA; seven minutes; names likewise
 #   tests/bench/run.sh load     thousands of clients on loopback beside a bare gRPC server: idle,
@@ -15,7 +16,7 @@
 #                               --minutes N shortens it
 set -eu
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
 
 case ${1:-} in
   --help|-h) usage; exit 0 ;;
