@@ -519,7 +519,8 @@ Result<std::unique_ptr<Client>> client::StartHeld(ClientOptions& options, Exampl
   Source source{.examples = std::move(examples), .trainer = nullptr, .state = state};
   Result<std::unique_ptr<Client>> client =
       Starter::StartGrpc(std::move(options), std::move(source), verifier, clock, log, std::nullopt);
-  if (!client.ok()) examples = std::move(source.examples);  // NOLINT(tidy): a failure took nothing.
+  // A failure took nothing.
+  if (!client.ok()) examples = std::move(source.examples);  // NOLINT(bugprone-use-after-move)
   return client;
 }
 
