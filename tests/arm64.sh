@@ -39,10 +39,12 @@ fi
 cmake -S "$root" -B "$folder/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_TOOLCHAIN_FILE="$root/tests/arm64.cmake" -DARM64_ROOT="$arm64_root" \
   -DCHORUS_WITH_GRPC=OFF -DCHORUS_BUILD_COORDINATOR=OFF -DCHORUS_DEVELOPER_MODE=ON >/dev/null
-# What takes some seconds each under qemu: aggregation_test takes minutes.
-tests="base_test crypto_test mask_test math_test fixed_point_test kernels_test network_test
-  training_test secagg_test secagg_known_answers_test one_shot_known_answers_test
-  ledger_test client_secagg_test device_state_test client_test frame_budget_test"
+# What takes some seconds each under qemu: aggregation_test and one_shot_test take minutes.
+tests="base_test crypto_test tls_test merkle_test mask_test math_test fixed_point_test shamir_decode_test ntt_test
+  rlwe_test packed_shamir_test kernels_test network_test model_test shapes_test learning_test training_test
+  server_optimizer_test robust_test trust_test token_test graph_test seen_keys_test prekey_test secagg_test
+  secagg_known_answers_test one_shot_known_answers_test wire_test ledger_test client_secagg_test device_state_test
+  committee_test client_test frame_budget_test"
 # shellcheck disable=SC2086 # likewise
 cmake --build "$folder/build" --target chorus_client $tests
 for test in $tests; do
