@@ -105,7 +105,7 @@ expect 'requires --tls-key' "$chorus" status --server 127.0.0.1:1 --tls-certific
 "$chorus" committee --keys "$work/keys/committee/member-001" --server "127.0.0.1:$(cat "$work/port")" >"$work/member.log" 2>&1 &
 member=$!
 tries=0
-until grep -q '^connected' "$work/member.log"; do
+until grep -qs '^connected' "$work/member.log"; do
   tries=$((tries + 1))
   [ $tries -le 300 ] || fail "a committee's member with a certificate does not connect"
   sleep 0.1

@@ -390,6 +390,16 @@ struct client::Starter {
     return Run(std::move(inside), Role::kClient, verifier, log, std::move(seed));
   }
 
+  // To the servers of options that were validated.
+  static std::unique_ptr<Transport> TransportTo(const ClientOptions& options) {
+    return NewGrpcTransport({.server = options.server,
+                             .spread = options.certificate,
+                             .tls_roots_pem = options.tls_roots_pem,
+                             .tls_certificate_pem = options.tls_certificate_pem,
+                             .tls_key_pem = options.tls_key_pem,
+                             .plaintext = options.plaintext});
+  }
+
   static Result<std::unique_ptr<Client>> StartMember(std::unique_ptr<Transport> transport,
                                                      CommitteeOptions options,
                                                      const IdentityVerifier& verifier,
@@ -398,10 +408,7 @@ struct client::Starter {
     CHORUS_TRY(ValidateOptions(common, Role::kCommitteeMember));
     if (transport == nullptr) {
       CHORUS_TRY(ValidateNetwork(common));
-      transport = NewGrpcTransport({.server = common.server,
-                                    .spread = common.certificate,
-                                    .tls_roots_pem = common.tls_roots_pem,
-                                    .plaintext = common.plaintext});
+      transport = TransportTo(common);
     }
     auto inside = std::make_unique<Client::Inside>(std::move(transport), std::move(common),
                                                    Source(), nullptr, clock);
@@ -458,13 +465,7 @@ struct client::Starter {
                                                    const Clock& clock, LogSink& log,
                                                    std::optional<ExperimentSeed> seed) {
     CHORUS_TRY(ValidateNetwork(options));
-    std::unique_ptr<Transport> transport =
-        NewGrpcTransport({.server = options.server,
-                          .spread = options.certificate,
-                          .tls_roots_pem = options.tls_roots_pem,
-                          .tls_certificate_pem = options.tls_certificate_pem,
-                          .tls_key_pem = options.tls_key_pem,
-                          .plaintext = options.plaintext});
+    std::unique_ptr<Transport> transport = TransportTo(options);
     return Start(std::move(transport), std::move(options), std::move(source), verifier, clock, log,
                  std::move(seed));
   }
