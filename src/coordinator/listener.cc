@@ -71,13 +71,12 @@ class AcceptingThread final : public Listener {
       switch (errno) {
         case EAGAIN:
           return true;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-          return false;
-        default:  // of a connection that is gone already
+        case ECONNABORTED:  // of a connection that is gone already, as is the next
+        case EPROTO:
+        case EINTR:
           continue;
+        default:  // EMFILE and its like
+          return false;
       }
     }
     return true;
