@@ -16,7 +16,8 @@ mkdir -p "$folder"
 modules=$folder/node_modules
 if [ ! -d "$modules/onnxruntime-node" ]; then
   command -v npm >/dev/null 2>&1 || { echo "SKIPPED: npm is not installed"; exit 77; }
-  npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent onnxruntime-node@1 || {
+  timeout 300 npm install --prefix "$folder" --prefer-offline --ignore-scripts --no-audit --no-fund --silent \
+    onnxruntime-node@1 || {
     echo "SKIPPED: npm could not fetch onnxruntime-node"
     exit 77
   }

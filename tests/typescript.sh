@@ -15,7 +15,7 @@ command -v node >/dev/null 2>&1 || skip "node is not installed"
 command -v npm >/dev/null 2>&1 || skip "npm is not installed"
 [ -d "$dataset" ] || skip "the package dataset-fashion-mnist is not installed"
 if [ ! -d "$client/node_modules/typescript" ]; then
-  npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --silent ||
+  timeout 300 npm ci --prefix "$client" --prefer-offline --ignore-scripts --no-audit --no-fund --silent ||
     skip "npm could not fetch what the client needs"
 fi
 npm test --prefix "$client" --silent >/dev/null || {
