@@ -311,7 +311,7 @@ INSTANTIATE_TEST_SUITE_P(SecAgg, EveryDropoutPattern,
                                   std::to_string(test.param.second);
                          });
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(CHORUS_SANITIZED)
 constexpr size_t kStride = 11;  // sanitizers look at the code's paths, which a sample covers
 #else
 constexpr size_t kStride = 1;

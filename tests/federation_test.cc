@@ -243,7 +243,7 @@ TEST_F(Federation, ClientsServeTwoTasksInTurn) {
   EXPECT_TRUE(AwaitClient(0, ClientEvent::Kind::kStopped).has_value());
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(CHORUS_SANITIZED)
 // 400 MB down and 325 MB up for each client, in chunks of 1 MiB, masked.
 TEST_F(Federation, AModelOfAHundredMillionParametersPasses) {
   const std::unique_ptr<Store> store = NewMemoryStore();

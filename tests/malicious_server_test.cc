@@ -14,7 +14,7 @@ namespace chorus::aggregation {
 namespace {
 
 // Sanitizers look at the code's paths, which fewer seeds cover.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(CHORUS_SANITIZED)
 constexpr uint64_t kStride = 5;
 #else
 constexpr uint64_t kStride = 1;
