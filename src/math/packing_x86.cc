@@ -135,6 +135,13 @@ class FullUnits {
   __m256i mask_;
 };
 
+// How far ahead of its use memory is fetched: the processor by itself does so within a page only.
+constexpr size_t kFetchAheadBytes = 1'024;
+
+CHORUS_AVX2 inline void FetchAhead(const void* from) {  // faults nowhere
+  _mm_prefetch(static_cast<const char*>(from) + kFetchAheadBytes, _MM_HINT_T0);
+}
+
 template <typename Units>
 CHORUS_AVX2 size_t AddUnits(std::span<uint32_t> sum, BytesView packed, unsigned bits) {
   const Units units(bits);
@@ -144,6 +151,8 @@ CHORUS_AVX2 size_t AddUnits(std::span<uint32_t> sum, BytesView packed, unsigned 
   uint32_t* to = sum.data();
   for (size_t i = 0; i < count; ++i, from += bits, to += kUnit) {
     auto* place = reinterpret_cast<__m256i*>(to);
+    FetchAhead(from);
+    FetchAhead(to);
     _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), units.At(from)));
   }
   return count * kUnit;
