@@ -200,14 +200,13 @@ class Doorkeepers {
 
   // Queues a check-in, or answers at once why not.
   void Push(Request request) {
+    bool queued = false;
     {
       const std::lock_guard lock(mutex_);
-      if (!closed_ && waiting_.size() < limits::kCheckInsQueuedMax) {
-        waiting_.push_back(std::move(request));
-        changed_.notify_one();
-        return;
-      }
+      queued = !closed_ && waiting_.size() < limits::kCheckInsQueuedMax;
+      if (queued) waiting_.push_back(std::move(request));
     }
+    if (queued) return changed_.notify_one();
     request.reply(Unavailable("the coordinator has too many check-ins: try again later"));
   }
 
