@@ -48,6 +48,8 @@ constexpr int kHeaderBytesMax = 4'096;
 // A connection keeps room for as much as it reads at once. gRPC 1.51 heeds this in a process with
 // GRPC_EXPERIMENTS=-tcp_read_chunks only: see chorus/coordinator.h.
 constexpr int kReadBytesMax = 64 << 10;
+// What a caller may send before we have read it. It bounds what one call brings in a round trip.
+constexpr int kWindowBytes = 1 << 20;
 // A shorter request is copied out of gRPC's buffers; a longer one is used where it lies.
 constexpr size_t kInPlaceBytesMin = size_t{64} << 10U;
 // A piece keeps all of the buffer that it was read into: one of so many bytes under TLS, and of
@@ -86,71 +88,84 @@ class Unread {
   std::atomic<size_t> bytes_{0};
 };
 
-// One rpc. Its life is gRPC's: it ends in OnDone, which comes after Finish and never before. A
-// client that gives up does not shorten it, so OnCancel has nothing to do: the reply that is on its
-// way (at the latest when the parked call has waited long enough) finishes a call whose caller is
-// gone as it finishes any other, and gRPC drops what it says.
-class Call final : public grpc::ServerUnaryReactor {
+using SharedUnread = std::shared_ptr<Unread>;  // NOLINT(tidy): replies outlive their service.
+
+// A reply while gRPC holds it. It takes the bytes over as they are, so that a chunk is not copied
+// on the coordinator's thread, and frees them once they are sent or nobody can read them any more.
+class SentReply {
  public:
-  Call(grpc::CallbackServerContext* context, grpc::ByteBuffer* response,
-       std::shared_ptr<Unread> unread)  // NOLINT(tidy): see the member.
-      : context_(context), response_(response), unread_(std::move(unread)) {}
-
-  void Answer(Result<Bytes> result) {
-    if (result.ok() && result->size() > limits::kUncountedReplyBytesMax) {
-      if (unread_->Add(result->size())) {
-        counted_ = result->size();
-      } else {
-        result = ResourceExhausted("too many replies wait to be read by their callers: try later")
-                     .RetryAfter(kUnreadWait);
-      }
+  // kResourceExhausted: it is long, and too many bytes wait to be read.
+  static Result<grpc::Slice> SliceOf(Bytes bytes, const SharedUnread& unread) {
+    const size_t counted = bytes.size() > limits::kUncountedReplyBytesMax ? bytes.size() : 0;
+    if (counted > 0 && !unread->Add(counted)) {
+      return ResourceExhausted("too many replies wait to be read by their callers: try later")
+          .RetryAfter(kUnreadWait);
     }
-    if (!result.ok()) {
-      const Status& status = result.status();
-      if (status.retry_after() > std::chrono::milliseconds{0}) {
-        context_->AddTrailingMetadata(std::string(limits::kRetryAfterKey),
-                                      std::to_string(status.retry_after().count()));
-      }
-      Finish(grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                          status.message().substr(0, kReasonBytesMax)));
-      return;
-    }
-    // gRPC takes the bytes over as they are; a chunk is not copied on the coordinator's thread.
-    auto owned = std::make_unique<Bytes>(*std::move(result));
+    auto owned = std::make_unique<SentReply>(std::move(bytes), counted, unread);
     grpc::Slice slice(
-        owned->data(), owned->size(), [](void* bytes) { delete static_cast<Bytes*>(bytes); },
-        owned.get());
+        owned->bytes_.data(), owned->bytes_.size(),
+        [](void* reply) { delete static_cast<SentReply*>(reply); }, owned.get());
     static_cast<void>(owned.release());
-    *response_ = grpc::ByteBuffer(&slice, 1);
-    Finish(grpc::Status::OK);
+    return slice;
   }
 
-  void OnDone() override {
-    unread_->Remove(counted_);
-    delete this;
-  }
+  SentReply(Bytes bytes, size_t counted, SharedUnread unread)
+      : bytes_(std::move(bytes)), counted_(counted), unread_(std::move(unread)) {}
+  ~SentReply() { unread_->Remove(counted_); }
+  SentReply(const SentReply&) = delete;
+  SentReply& operator=(const SentReply&) = delete;
 
  private:
-  grpc::CallbackServerContext* context_;  // gRPC's, until OnDone, as the next
-  grpc::ByteBuffer* response_;
-  // Shared: gRPC's threads may still be in OnDone when the service that made the call goes.
-  const std::shared_ptr<Unread> unread_;  // NOLINT(tidy): as it says.
-  size_t counted_ = 0;
+  Bytes bytes_;
+  const size_t counted_;  // of them, as unread
+  const SharedUnread unread_;
 };
 
-// Answers its call once.
-class Once {
+// One rpc, which is answered once: at the latest as this goes. All that it points to is gRPC's, and
+// there until then. A client that gives up does not shorten it: the reply that is on its way (at
+// the latest when the parked call has waited long enough) finishes a call whose caller is gone as
+// it finishes any other, and gRPC drops what it says.
+class Call {
  public:
-  explicit Once(Call* call) : call_(call) {}
-  Once(const Once&) = delete;
-  Once& operator=(const Once&) = delete;
-  ~Once() { Answer(Unavailable("the coordinator is stopping: try again later")); }
+  Call(grpc::CallbackServerContext& context, grpc::ByteBuffer* response, SharedUnread unread)
+      : context_(context),
+        // gRPC wakes a thread of its own at the end of a call with any reactor but this.
+        reactor_(context.DefaultReactor()),
+        response_(response),
+        unread_(std::move(unread)) {}
+  ~Call() { Answer(Unavailable("the coordinator is stopping: try again later")); }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // For gRPC, before the call is answered.
+  grpc::ServerUnaryReactor* reactor() { return reactor_; }
+
   void Answer(Result<Bytes> result) {
-    if (Call* call = std::exchange(call_, nullptr)) call->Answer(std::move(result));
+    grpc::ServerUnaryReactor* const reactor = std::exchange(reactor_, nullptr);
+    if (reactor != nullptr) reactor->Finish(Put(std::move(result)));
   }
 
  private:
-  Call* call_;
+  grpc::Status Put(Result<Bytes> result) {
+    if (!result.ok()) return StatusOf(result.status());
+    const Result<grpc::Slice> slice = SentReply::SliceOf(*std::move(result), unread_);
+    if (!slice.ok()) return StatusOf(slice.status());
+    *response_ = grpc::ByteBuffer(&*slice, 1);
+    return grpc::Status::OK;
+  }
+  grpc::Status StatusOf(const Status& status) {
+    if (status.retry_after() > std::chrono::milliseconds{0}) {
+      context_.AddTrailingMetadata(std::string(limits::kRetryAfterKey),
+                                   std::to_string(status.retry_after().count()));
+    }
+    return {static_cast<grpc::StatusCode>(status.code()),
+            status.message().substr(0, kReasonBytesMax)};
+  }
+
+  grpc::CallbackServerContext& context_;
+  grpc::ServerUnaryReactor* reactor_;  // null once it was answered
+  grpc::ByteBuffer* response_;
+  const SharedUnread unread_;
 };
 
 using RawService =
@@ -260,12 +275,14 @@ class Calls final : public RawService {
   // Finish until then waits for that.
   grpc::ServerUnaryReactor* Receive(Context& context, std::string_view method, size_t size_max,
                                     const Buffer& request, Buffer* response) {
-    Call* const call =
-        new Call(&context, response, wire::IsOfSession(method) ? unread_ : unread_open_);
+    // std::function copies what it holds, and the last copy answers.
+    const auto call = std::make_shared<Call>(  // NOLINT(tidy): shared by copies.
+        context, response, wire::IsOfSession(method) ? unread_ : unread_open_);
+    grpc::ServerUnaryReactor* const reactor = call->reactor();
     if (gate_ != nullptr) {
       if (Status status = gate_(method, AddressIn(context.peer())); !status.ok()) {
         call->Answer(std::move(status));
-        return call;
+        return reactor;
       }
     }
     std::vector<grpc::Slice> slices;
@@ -276,18 +293,15 @@ class Calls final : public RawService {
     } else {
       Body body = BodyOf(std::move(slices), request.Length(), buffer_bytes_);
       const_cast<Buffer&>(request).Clear();
-      // std::function copies what it holds, and the last copy answers.
-      auto once = std::make_shared<Once>(call);  // NOLINT(tidy): shared by copies.
       sink_(method, std::move(body),
-            [once](Result<Bytes> result) { once->Answer(std::move(result)); });
+            [call](Result<Bytes> result) { call->Answer(std::move(result)); });
     }
-    return call;
+    return reactor;
   }
 
   const RequestSink sink_;
   const Gate gate_;
   const size_t buffer_bytes_;
-  using SharedUnread = std::shared_ptr<Unread>;  // NOLINT(tidy): see Call's.
   static SharedUnread NewUnread(size_t bytes_max) {
     return std::make_shared<Unread>(bytes_max);  // NOLINT(tidy): likewise.
   }
@@ -381,7 +395,11 @@ void Configure(grpc::ServerBuilder& builder, const ServiceOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kConnectionAgeMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kConnectionGraceMs);
-  // Chunks in few frames and few reads.
+  // A chunk in one frame and few reads, and room for it at once: gRPC's own way is to begin with
+  // 64 KiB and to probe for how much a connection carries, with pings beside every few frames.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kWindowBytes);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytesMax);
   // Only reflection is synchronous.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
