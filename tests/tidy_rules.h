@@ -78,7 +78,7 @@ inline const std::vector<ThirdParty>& ThirdParties() {
         "src/client/grpc_transport.cc"}},
       {"chorus/v1/", {"src/wire/", "src/coordinator/service.", "src/client/grpc_transport.cc"}},
       {"google/protobuf/", {"src/wire/"}},
-      {"absl/", {}},
+      {"absl/", {"src/cli/main.cc"}},
       {"fmt/", {}},
       {"sqlite3.h", {"src/coordinator/sqlite_"}},
       {"libpq-fe.h", {"src/coordinator/postgres_"}},

@@ -166,9 +166,15 @@ class Coordinator {
   //   another specification, or it has server.buffered_sums and the store is shared. kUnavailable:
   //   the port is in use.
   // `store`, `verifier`, `clock` and `log` must outlive the coordinator.
-  // A host with many clients sets GRPC_EXPERIMENTS=-tcp_read_chunks in its environment, before gRPC
-  // first runs, as the tool `chorus` does: without it gRPC 1.51 keeps up to a megabyte for every
-  // connection that an update has come in by. On glibc, mallopt(M_ARENA_MAX, 4) saves some more.
+  // What a host with many clients does before gRPC first runs, as the tool `chorus` does:
+  //   - sets GRPC_EXPERIMENTS=-tcp_read_chunks in its environment. Without it gRPC 1.51 keeps up to
+  //     a megabyte for every connection that an update has come in by.
+  //   - absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore): distributions build
+  //     Abseil with its search for deadlocks, which every lock of gRPC pays for.
+  //   - on glibc, mallopt(M_ARENA_MAX, 4), which saves some more memory.
+  //   - on Linux, if the process does nothing else, sched_setscheduler(0, SCHED_BATCH, ...): its
+  //     threads then do not interrupt each other, nor a game beside it, whenever one has something
+  //     to do, but take their turns.
   static Result<std::unique_ptr<Coordinator>> Start(CoordinatorOptions options, Store& store,
                                                     const IdentityVerifier& verifier,
                                                     const Clock& clock, LogSink& log);

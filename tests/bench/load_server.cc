@@ -1,7 +1,9 @@
 // The servers of the load benchmark: a bare one of gRPC, and a coordinator as hosts run it.
+#include <absl/synchronization/mutex.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <malloc.h>
+#include <sched.h>
 #include <sys/prctl.h>
 
 #include <array>
@@ -216,6 +218,14 @@ TaskSpec TaskOf(const Words& options) {
   return task;
 }
 
+void PrepareAsTheToolDoes() {
+  ::setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", /*replace=*/0);
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  const sched_param unused{};
+  static_cast<void>(::sched_setscheduler(0, SCHED_BATCH, &unused));
+  mallopt(M_ARENA_MAX, 4);
+}
+
 }  // namespace
 
 int PlayBareServer(const Scene& scene) {
@@ -242,9 +252,7 @@ int PlayBareServer(const Scene& scene) {
 
 int PlayCoordinator(const Scene& scene, const Words& options) {
   RaiseDescriptorLimit();
-  // As the tool does.
-  ::setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", /*replace=*/0);
-  mallopt(M_ARENA_MAX, 4);
+  PrepareAsTheToolDoes();
   ::prctl(PR_SET_NAME, kOwnThreads);
   MovableClock clock;
   const std::unique_ptr<LogSink> log = NewStderrLogSink(LogLevel::kError);
