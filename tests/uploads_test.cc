@@ -360,7 +360,7 @@ TEST_F(AheadOf, AnAnswerThatBeganAnew) {
   EXPECT_THAT(Receive(second), HoldsValue(true));
 }
 
-// Many parties who are asked for an answer of eight megabytes each: six at a time.
+// Many parties who are asked for an answer of eight megabytes each: three at a time.
 class Turns : public testing::Test {
  protected:
   static constexpr uint64_t kBytes = 8U << 20U;
@@ -463,7 +463,7 @@ TEST_F(Turns, AreAskedForAgainByWhoHasWaitedForLong) {
   EXPECT_TRUE(Announce(kAtATime));
   const Time began = now();
   while (!told_[kAtATime].has_value() && now() - began < limits::kCallDeadline) {
-    world_.clock.now += Time{10};
+    world_.clock.now += Time{5};
     SendMore(0);
     parties_.Tick(now());
   }
@@ -472,6 +472,20 @@ TEST_F(Turns, AreAskedForAgainByWhoHasWaitedForLong) {
   EXPECT_THAT(*told_[kAtATime], HasCode(Code::kResourceExhausted));
   EXPECT_GT(told_[kAtATime]->status().retry_after(), Time{0});
   EXPECT_TRUE(Announce(kAtATime));
+}
+
+// Clients far away, of whom a few do not fill the coordinator's network.
+TEST_F(Turns, AreGivenWhereThoseBeforeTakeTheirTime) {
+  Fill();
+  EXPECT_TRUE(Announce(kAtATime));
+  const Time began = now();
+  while (!told_[kAtATime].has_value() && now() - began < Time{1'500}) {
+    world_.clock.now += Time{12};
+    SendMore(0);
+    parties_.Tick(now());
+  }
+  EXPECT_TRUE(MayBegin(kAtATime));
+  EXPECT_LT(now() - began, Time{1'500});
 }
 
 // Whoever announces and then sends nothing holds nobody up for long.

@@ -4,12 +4,14 @@ namespace chorus::coordinator {
 namespace {
 
 constexpr Time kSlot{500};
+// Of the bytes that came in one to two slots, those that come in the longest wait.
+constexpr uint64_t kSoon = 4;
 
 }  // namespace
 
 void UploadTurns::Begin(uint64_t bytes, Time now) {
-  if (announced_ <= bytes_at_a_time_ && announced_ + bytes > bytes_at_a_time_ / 2)
-    full_since_ = now;
+  const uint64_t half = bytes_at_a_time_ / 2;
+  if (announced_ <= half && announced_ + bytes > half) full_since_ = now;
   announced_ += bytes;
 }
 
@@ -33,7 +35,7 @@ uint64_t UploadTurns::Lately(Time now) const {
 bool UploadTurns::MayBegin(uint64_t bytes, Time now) const {
   if (announced_ == 0 || announced_ + bytes <= bytes_at_a_time_) return true;
   // At first there is no rate yet.
-  return now - full_since_ >= kSlot && announced_ - received_ > Lately(now);
+  return now - full_since_ >= kSlot && announced_ - received_ > Lately(now) / kSoon;
 }
 
 }  // namespace chorus::coordinator

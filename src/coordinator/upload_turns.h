@@ -8,13 +8,13 @@
 
 namespace chorus::coordinator {
 
-inline constexpr uint64_t kUploadsAtATimeBytes = uint64_t{48} << 20U;
+inline constexpr uint64_t kUploadsAtATimeBytes = uint64_t{24} << 20U;
 
 // Answers of a cohort come together, and are held until they are whole. Clients near by send theirs
 // in a blink, one after the other as well as all at once; those far away must not wait for each
-// other. So a new one waits only as long as those under way will be done within a second at the
-// rate at which bytes arrive now. Whoever announces much and sends nothing delays nobody: then they
-// will not. Thread-compatible.
+// other. So a new one waits only as long as those under way will be done within a quarter of a
+// second at the rate at which bytes arrive now. Whoever announces much and sends nothing delays
+// nobody: then they will not. Thread-compatible.
 class UploadTurns {
  public:
   explicit UploadTurns(uint64_t bytes_at_a_time) : bytes_at_a_time_(bytes_at_a_time) {}
