@@ -48,8 +48,6 @@ constexpr int kHeaderBytesMax = 4'096;
 // A connection keeps room for as much as it reads at once. gRPC 1.51 heeds this in a process with
 // GRPC_EXPERIMENTS=-tcp_read_chunks only: see chorus/coordinator.h.
 constexpr int kReadBytesMax = 64 << 10;
-// What a caller may send before we have read it. It bounds what one call brings in a round trip.
-constexpr int kWindowBytes = 1 << 20;
 // A shorter request is copied out of gRPC's buffers; a longer one is used where it lies.
 constexpr size_t kInPlaceBytesMin = size_t{64} << 10U;
 // A piece keeps all of the buffer that it was read into: one of so many bytes under TLS, and of
@@ -395,11 +393,7 @@ void Configure(grpc::ServerBuilder& builder, const ServiceOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kConnectionAgeMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kConnectionGraceMs);
-  // A chunk in one frame and few reads, and room for it at once: gRPC's own way is to begin with
-  // 64 KiB and to probe for how much a connection carries, with pings beside every few frames.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kWindowBytes);
+  // Chunks in few frames and few reads.
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytesMax);
   // Only reflection is synchronous.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
