@@ -497,6 +497,26 @@ TEST_F(Turns, AreGivenWhenNothingComesFromThoseBefore) {
   EXPECT_TRUE(MayBegin(kAtATime));
 }
 
+// A refusal would only have it sent again.
+TEST_F(Turns, AreNotNeededByWhatComesInOneChunk) {
+  Fill();
+  Party& party = *all_[kAtATime];
+  wire::UploadRequest first;
+  first.sequence = party.sequence;
+  first.total_bytes = kBytes;
+  first.data = Bytes(10, 7);
+  party.contact = now();
+  uint64_t received = 0;
+  UploadCall begun = CallOf(first);
+  EXPECT_THAT(parties_.Receive(party, begun, &received), HasCode(Code::kResourceExhausted));
+  wire::UploadRequest whole = first;
+  whole.total_bytes = whole.data.size();
+  whole.sha256 = crypto::Sha256(whole.data);
+  UploadCall call = CallOf(whole);
+  EXPECT_THAT(parties_.Receive(party, call, &received), HoldsValue(true));
+  EXPECT_EQ(received, 10U);
+}
+
 TEST_F(Turns, EndTheCallThatASecondAnnouncementReplaces) {
   Fill();
   EXPECT_TRUE(Announce(kAtATime));

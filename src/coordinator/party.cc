@@ -411,7 +411,9 @@ Result<bool> Parties::Receive(Party& party, UploadCall& call, uint64_t* received
   UploadTurns& turns = sessions_.upload_turns();
   if (!upload.hash || upload.total_bytes != request.total_bytes ||
       upload.sha256 != request.sha256) {
-    if (!upload.hash && !turns.MayBegin(request.total_bytes, party.contact)) {
+    // What came as a whole is here already, and no room is kept by its waiting.
+    const bool whole = request.offset == 0 && request.data_bytes == request.total_bytes;
+    if (!upload.hash && !whole && !turns.MayBegin(request.total_bytes, party.contact)) {
       return ResourceExhausted("other answers are coming in; send this chunk again in a moment")
           .RetryAfter(kTurnWait);
     }
